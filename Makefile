@@ -1,0 +1,63 @@
+# make help lists what there is to make.
+
+PYTHON  ?= python3
+BIN     := .venv/bin
+READY   := .venv/.ready
+WORKERS ?= 2
+SOURCES := $(wildcard kaivc tests scripts)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format format-check lint types architecture torture lock tools clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
+
+# The environment: what the lock says, and kaivc itself, editable.
+$(READY): pyproject.toml requirements/dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(READY)  ## show what kai does, from a new agent to a rollback
+	$(BIN)/python scripts/demo.py
+
+test: $(READY)  ## run the test suite with coverage
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered
+
+check: format-check lint types architecture test  ## everything that CI checks
+	$(BIN)/python scripts/coverage_floor.py
+
+format: $(READY)  ## format the sources, and fix what lint can fix
+	$(BIN)/ruff check --fix-only $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+format-check: $(READY)
+	$(BIN)/ruff format --check $(SOURCES)
+
+lint: $(READY)  ## ruff
+	$(BIN)/ruff check $(SOURCES)
+
+types: $(READY)  ## mypy
+	$(BIN)/mypy
+
+architecture: $(READY)  ## the floors: who may import whom, and who may write
+	$(BIN)/python -m pytest tests/architecture
+
+torture: $(READY)  ## the long tests
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+lock:  ## make requirements/dev.txt again from pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip-compile || $(BIN)/python -m pip install --quiet pip-tools
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --extra dev \
+	    --generate-hashes --allow-unsafe --strip-extras --no-annotate \
+	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	    --output-file requirements/dev.txt pyproject.toml
+
+tools:  ## install what the tests run beside Python packages
+	scripts/install-test-tools
+
+clean:  ## remove what the other targets made, and .venv
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist htmlcov .coverage .coverage.* coverage.json
+	find kaivc tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,382 @@
+"""Home and Agent: every verb of the command line, with typed results.
+
+::
+
+    home = kaivc.open("agents")
+    agent = home.agent("summarizer")
+    agent.commit(bump="minor", notes="shorter answers")
+    agent.rollback("v1.0.0", reason="it rambles")
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaivc import settings as configuration
+from kaivc import versions as known_versions
+from kaivc import views
+from kaivc.errors import InvalidName, NoSuchHome
+from kaivc.layout import Layout, find_home
+from kaivc.names import Actor
+from kaivc.ops.checkout import CheckedOut
+from kaivc.ops.commit import Committed
+from kaivc.ops.diff import Diff
+from kaivc.ops.export import Exported
+from kaivc.ops.log import History
+from kaivc.ops.new import AgentMade
+from kaivc.ops.reflog import Reflog
+from kaivc.ops.run import Ran
+from kaivc.ops.show import Shown
+from kaivc.ops.status import Status
+from kaivc.ops.verify import Verified
+from kaivc.movement import MovePlan
+from kaivc.ports import Clock, Progress, silent
+from kaivc.repository import OpenHome, Repository
+from kaivc.settings import Layer, Local, Settings
+from kaivc.storage.catalog import Catalog
+from kaivc.versions import AgentVersion
+from kaivc.vfs import Vfs
+
+EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
+
+
+class SystemClock:
+    """The machine's wall clock."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the epoch, UTC."""
+        return time.time_ns()
+
+
+def open(  # noqa: A001 - kaivc.open
+    path: str | os.PathLike[str] = ".",
+    *,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+    actor: Actor | None = None,
+    clock: Clock | None = None,
+    vfs: Vfs | None = None,
+    progress: Progress = silent,
+) -> Home:
+    """Open the home at ``path`` or above it; NoSuchHome otherwise."""
+    root = find_home(os.fspath(path))
+    if root is None:
+        raise NoSuchHome(
+            f"there is no home at {os.path.abspath(path)} or above",
+            hint="make one with `kai init DIR`, or name it with --home or KAI_HOME",
+            path=os.path.abspath(path),
+        )
+    layout = Layout(root)
+    environment = dict(os.environ if environ is None else environ)
+    merged = _settings(layout, environment, flags or {})
+    return Home(
+        OpenHome(
+            layout=layout,
+            catalog=Catalog.open(layout.catalog),
+            settings=merged,
+            local=_local(layout),
+            vfs=vfs or Vfs(),
+            clock=clock or SystemClock(),
+            sleep=time.sleep,
+            actor=actor or _actor(environment, merged),
+            environ=environment,
+            progress=progress,
+        )
+    )
+
+
+def init(
+    path: str | os.PathLike[str] = ".", object_format: str = "sha256", *, shared: bool = False, vfs: Vfs | None = None
+) -> Home:
+    """Make a home and open it; HomeExists if there is one."""
+    from kaivc.ops.init import init as make
+
+    made = make(vfs or Vfs(), os.fspath(path), object_format=object_format, shared=shared)
+    return open(made.path, vfs=vfs)
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _settings(layout: Layout, environ: Mapping[str, str], flags: Mapping[str, str]) -> Settings:
+    base = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
+    layers: list[Layer] = []
+    for path in (os.path.join(base, "kai", "config.yaml"), layout.config):
+        data = _read(path)
+        if data is not None:
+            layers.append(configuration.parse(data, path))
+    if flags:
+        layers.append(configuration.parse_flags(flags))
+    return Settings.layered(*layers)
+
+
+def _local(layout: Layout) -> Local:
+    data = _read(layout.local)
+    return Local() if data is None else configuration.parse_local(data, layout.local)
+
+
+def _actor(environ: Mapping[str, str], merged: Settings) -> Actor:
+    if environ.get("KAI_AUTHOR"):
+        return Actor.parse(environ["KAI_AUTHOR"])
+    if merged.author is not None:
+        return merged.author
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid{os.getuid()}"
+    try:
+        return Actor.parse(f"{user} <{user}@{socket.gethostname() or 'localhost'}>")
+    except InvalidName:
+        return Actor("unknown", "unknown@localhost")
+
+
+@dataclass(frozen=True)
+class Home:
+    """A folder of agents."""
+
+    opened: OpenHome
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return Path(self.opened.layout.root)
+
+    def agent(self, name: str) -> Agent:
+        """One agent; NoSuchAgent, with the nearest names, otherwise."""
+        return Agent(self.opened.repository(name))
+
+    def agents(self) -> list[str]:
+        """The names of all agents."""
+        return self.opened.catalog.agent_names()
+
+    def new(
+        self,
+        name: str,
+        *,
+        source: str | os.PathLike[str] | None = None,
+        link: str | os.PathLike[str] | None = None,
+    ) -> Agent:
+        """Make an agent; its workspace is a copy of ``source``, or ``link`` itself."""
+        self.make(name, source=source, link=link)
+        return open(self.opened.layout.root, **self._again()).agent(name) if link else self.agent(name)  # type: ignore[arg-type]
+
+    def make(
+        self,
+        name: str,
+        *,
+        source: str | os.PathLike[str] | None = None,
+        link: str | os.PathLike[str] | None = None,
+    ) -> AgentMade:
+        """As ``new``, with what there is to say of it."""
+        from kaivc.ops.new import new
+
+        return new(
+            self.opened,
+            name,
+            source=None if source is None else os.fspath(source),
+            link=None if link is None else os.fspath(link),
+        )
+
+    def _again(self) -> dict[str, object]:
+        it = self.opened
+        return {"environ": it.environ, "actor": it.actor, "clock": it.clock, "vfs": it.vfs, "progress": it.progress}
+
+    def close(self) -> None:
+        """Close the catalog."""
+        self.opened.catalog.close()
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One agent: its versions, its workspace, its log."""
+
+    repository: Repository
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.repository.name
+
+    @property
+    def workspace(self) -> Path:
+        """The live directory."""
+        return Path(self.repository.workspace)
+
+    @property
+    def current(self) -> AgentVersion:
+        """The version in force; NoVersionYet if there is none."""
+        return known_versions.current(self.repository)
+
+    def commit(
+        self,
+        *,
+        bump: str | None = None,
+        version: str | None = None,
+        notes: str = "",
+        author: str | Actor | None = None,
+        snapshot_type: str = "manual",
+        allow_empty: bool = False,
+        op_id: str | None = None,
+    ) -> AgentVersion:
+        """Record the workspace as a version; the version."""
+        return self.record(
+            bump=bump,
+            version=version,
+            notes=notes,
+            author=author,
+            snapshot_type=snapshot_type,
+            allow_empty=allow_empty,
+            op_id=op_id,
+        ).version
+
+    def record(
+        self,
+        *,
+        bump: str | None = None,
+        version: str | None = None,
+        notes: str = "",
+        author: str | Actor | None = None,
+        snapshot_type: str = "manual",
+        allow_empty: bool = False,
+        op_id: str | None = None,
+    ) -> Committed:
+        """As ``commit``, with what there is to say of it."""
+        from kaivc.ops.commit import commit
+
+        return commit(
+            self.repository,
+            bump=bump,
+            version=version,
+            notes=notes,
+            author=Actor.parse(author) if isinstance(author, str) else author,
+            snapshot_type=snapshot_type,
+            time=_epoch(self.repository.home.environ),
+            allow_empty=allow_empty,
+            op_id=op_id,
+        )
+
+    def status(self) -> Status:
+        """How the workspace stands to ``current``."""
+        from kaivc.ops.status import status
+
+        return status(self.repository)
+
+    def log(self, rev: str = "current", *, limit: int | None = None) -> History:
+        """A version and its parents."""
+        from kaivc.ops.log import log
+
+        return log(self.repository, rev, limit=limit)
+
+    def versions(self) -> tuple[AgentVersion, ...]:
+        """All versions, lowest number first."""
+        return tuple(known_versions.every(self.repository))
+
+    def show(self, rev: str = "current") -> Shown:
+        """What a version says and holds."""
+        from kaivc.ops.show import show
+
+        return show(self.repository, rev)
+
+    def diff(self, old: str = "current", new: str | None = None) -> Diff:
+        """What differs between two revisions, or between one and the workspace."""
+        from kaivc.ops.diff import diff
+
+        return diff(self.repository, old, new)
+
+    def rollback(
+        self,
+        to: str,
+        *,
+        reason: str = "",
+        dry_run: bool = False,
+        force: bool = False,
+        live: bool = False,
+        op_id: str | None = None,
+    ) -> MovePlan:
+        """Let ``current`` point at another version, and bring the workspace there."""
+        from kaivc.ops.rollback import rollback
+
+        return rollback(
+            self.repository, to, reason=reason, dry_run=dry_run, force=force, live=live, op_id=op_id
+        )
+
+    def undo(self, *, reason: str = "", dry_run: bool = False, live: bool = False) -> MovePlan:
+        """Reverse the newest move of ``current``."""
+        from kaivc.ops.undo import undo
+
+        return undo(self.repository, reason=reason, dry_run=dry_run, live=live)
+
+    def redo(self, *, reason: str = "", dry_run: bool = False, live: bool = False) -> MovePlan:
+        """Reverse the newest undo."""
+        from kaivc.ops.redo import redo
+
+        return redo(self.repository, reason=reason, dry_run=dry_run, live=live)
+
+    def restore(
+        self,
+        *paths: str | bytes,
+        source: str = "current",
+        reason: str = "",
+        dry_run: bool = False,
+        live: bool = False,
+    ) -> MovePlan:
+        """Bring files of a version back into the workspace."""
+        from kaivc.ops.restore import restore
+
+        return restore(self.repository, paths, source=source, reason=reason, dry_run=dry_run, live=live)
+
+    def reflog(self, ref: str | None = "current", *, limit: int | None = None) -> Reflog:
+        """The moves of a ref, newest first."""
+        from kaivc.ops.reflog import reflog
+
+        return reflog(self.repository, ref, limit=limit)
+
+    def verify(self, rev: str | None = None, *, workspace: bool = False) -> Verified:
+        """Re-hash one version, or all."""
+        from kaivc.ops.verify import verify
+
+        return verify(self.repository, rev, workspace=workspace)
+
+    def checkout(self, rev: str, directory: str | os.PathLike[str]) -> CheckedOut:
+        """Write the files of a version to a directory of their own."""
+        from kaivc.ops.checkout import checkout
+
+        return checkout(self.repository, rev, os.fspath(directory))
+
+    def run(self, *command: str, dirty: bool = False) -> Ran:
+        """Run the agent in its workspace."""
+        from kaivc.ops.run import run
+
+        return run(self.repository, command, dirty=dirty)
+
+    def export(self, directory: str | os.PathLike[str]) -> Exported:
+        """Write everything as a bare git repository."""
+        from kaivc.ops.export import export
+
+        return export(self.repository, os.fspath(directory))
+
+    def load(self, rev: str = "current") -> Path:
+        """The path of a version's verified view; ChecksumMismatch if it is damaged."""
+        with self.repository.lock():
+            return Path(views.load(self.repository, known_versions.resolve(self.repository, rev)))
+
+
+def _epoch(environ: Mapping[str, str]) -> int | None:
+    text = environ.get(EPOCH_VARIABLE)
+    if not text:
+        return None
+    if not text.isdigit() or len(text) > 11:
+        raise InvalidName(f"{EPOCH_VARIABLE}={text!r} is no time in whole seconds", unchanged="nothing was committed")
+    return int(text)
+
+

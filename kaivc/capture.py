@@ -1,0 +1,527 @@
+"""Read a live workspace as the files of a version.
+
+Each file is read through one descriptor whose status must not change meanwhile. A database and its side files are
+read as one committed state. What the stat cache knows is not read again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kaivc import manifest as manifests
+from kaivc import sqlitefiles
+from kaivc.errors import RefusedPath, RefusedWorkspace, TooLarge, UnreadablePath, UnsettledFile, WorkspaceError
+from kaivc.ignore import IgnoreRules
+from kaivc.layout import KAI, META_FILE, Layout
+from kaivc.manifest import Manifest, StateClass
+from kaivc.names import ObjectId
+from kaivc.repository import Repository
+from kaivc.storage import caches
+from kaivc.storage.caches import Known
+from kaivc.storage.chunking import Source
+from kaivc.storage.gitobjects import EXECUTABLE, FILE, SYMLINK, Entry, Kind, ObjectFormat, check_tree_name
+from kaivc.trees import MAX_DEPTH, Files, check_links, show
+
+MANIFEST = b"kai.yaml"
+IGNORE = b".kaiignore"
+SMALL_TEXT = 1 << 20
+GRANULE_NS = 20_000_000
+"""A file system may give two writes within this time one mtime (a kernel tick is 1 to 10 ms)."""
+COARSE_NS = 2_000_000_000
+"""The same where mtimes are whole seconds."""
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class BlobSink(Protocol):
+    """Takes the bytes of files: a store's writer, or only a hash."""
+
+    def put_blob(self, source: Source, size: int) -> ObjectId:
+        """Take ``size`` bytes; their id."""
+
+    def contains(self, oid: bytes) -> bool:
+        """Whether the bytes of that id need not be read again."""
+
+
+class HashSink:
+    """Hashes, and keeps nothing."""
+
+    def __init__(self, object_format: ObjectFormat) -> None:
+        self._format = object_format
+
+    def put_blob(self, source: Source, size: int) -> ObjectId:
+        """The id of ``size`` bytes."""
+        digest = self._format.header(Kind.BLOB, size)
+        while piece := source.read(1 << 20):
+            digest.update(piece)
+        return ObjectId(digest.digest())
+
+    def contains(self, oid: bytes) -> bool:
+        """All is known that is to be."""
+        return bool(oid)
+
+
+@dataclass
+class Capture:
+    """A workspace as it was: its files, the manifest among them, and what is to be said of it."""
+
+    files: dict[bytes, Entry] = field(default_factory=dict)
+    manifest: Manifest = manifests.DEFAULT
+    known: dict[bytes, dict[bytes, Known]] = field(default_factory=dict)
+    changed: set[bytes] = field(default_factory=set)
+    databases: set[bytes] = field(default_factory=set)
+    links: dict[ObjectId, bytes] = field(default_factory=dict)
+    empty_directories: list[bytes] = field(default_factory=list)
+    hard_links: list[bytes] = field(default_factory=list)
+    plain_databases: list[bytes] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    reserved: bool = False
+    read_bytes: int = 0
+
+    def notices(self) -> list[str]:
+        """What a user should be told, a line each."""
+        lines = [f"{show(path)}/ is empty: directories are not kept without files" for path in self.empty_directories]
+        if self.hard_links:
+            some = ", ".join(map(show, self.hard_links[:3]))
+            lines.append(f"hard links come back as separate files: {some}")
+        lines += [f"{show(path)} is no database that SQLite reads: kept as a plain file" for path in self.plain_databases]
+        lines += self.left_out
+        if self.reserved:
+            lines.append(f"{META_FILE.decode()} is a reserved name: the file is not kept")
+        return lines
+
+
+class _Unsettled(Exception):  # noqa: N818 - a signal within this file
+    """The file changed while it was read."""
+
+
+class _FileSource:
+    """Exactly ``size`` bytes of a file; _Unsettled if it has fewer."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self._left = size
+        self._at = 0
+
+    def read(self, size: int, /) -> bytes:
+        data = os.pread(self._fd, min(size, self._left), self._at)
+        if not data and self._left and size:
+            raise _Unsettled
+        self._at += len(data)
+        self._left -= len(data)
+        return data
+
+
+def read_small(root: int, name: bytes) -> bytes | None:
+    """A small text at the root of a workspace; None if it is not there as a plain file."""
+    try:
+        fd = os.open(name, _READ, dir_fd=root)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnreadablePath(f"{show(name)} cannot be read: {error.strerror}", path=show(name)) from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if status.st_size > SMALL_TEXT:
+            raise TooLarge(f"{show(name)} has {status.st_size} bytes; at most {SMALL_TEXT} are read", path=show(name))
+        return os.pread(fd, SMALL_TEXT, 0)
+    finally:
+        os.close(fd)
+
+
+def live_manifest(root: int) -> Manifest:
+    """The manifest as it stands in a workspace."""
+    data = read_small(root, MANIFEST)
+    return manifests.DEFAULT if data is None else manifests.parse(data, MANIFEST.decode())
+
+
+class Capturer:
+    """Reads the workspace of one agent into a sink.
+
+    ``base`` is the tree that secrets which are absent here are taken from. With ``spare``, a manifest, what a version
+    could not hold is left out instead of refused, and ``spare`` stands in for a manifest that cannot be read: a
+    workspace that is about to be left must not stand in the way.
+    """
+
+    def __init__(self, repo: Repository, sink: BlobSink, base: Files, spare: Manifest | None = None) -> None:
+        self._repo = repo
+        self._sink = sink
+        self._base = base
+        self._spare = spare
+        self._root = os.fsencode(repo.workspace)
+        self._open = sqlitefiles.open_inodes()
+        self._result = Capture()
+        self._rules = IgnoreRules.parse(None)
+        self._cache: dict[bytes, dict[bytes, Known]] = {}
+        self._inodes: dict[tuple[int, int], bytes] = {}
+        self._now = 0
+
+    def run(self) -> Capture:
+        """Walk and read everything; typed errors name the path that could not be."""
+        repo, result = self._repo, self._result
+        self._cache = caches.known_files(repo.catalog, repo.id)
+        self._now = repo.vfs.disk_now_ns(os.path.join(repo.layout.tmp, "clock"))
+        refuse_root(repo.workspace, repo.layout, repo.home.environ)
+        root = _open_root(self._root)
+        try:
+            result.manifest = self._manifest(root)
+            self._rules = self._ignore_rules(root)
+            self._directory(root, b"", 0)
+        finally:
+            os.close(root)
+        for path, entry in self._base.items():
+            if path not in result.files and result.manifest.state_class(path) is StateClass.SECRET:
+                result.files[path] = entry
+        result.changed |= self._cache.keys() - result.known.keys()
+        if self._spare is None:
+            check_links(result.files, self._target)
+        return result
+
+    def _manifest(self, root: int) -> Manifest:
+        try:
+            return live_manifest(root)
+        except WorkspaceError as error:
+            if self._spare is None:
+                raise
+            self._result.left_out.append(f"the manifest was not used: {error.what}")
+            return self._spare
+
+    def _ignore_rules(self, root: int) -> IgnoreRules:
+        try:
+            return IgnoreRules.parse(read_small(root, IGNORE), IGNORE.decode())
+        except WorkspaceError as error:
+            if self._spare is None:
+                raise
+            self._result.left_out.append(f"the ignore rules were not used: {error.what}")
+            return IgnoreRules.parse(None)
+
+    def _target(self, oid: ObjectId) -> bytes:
+        return self._result.links[oid]
+
+    # ------------------------------------------------------------ directories
+
+    def _directory(self, fd: int, prefix: bytes, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise RefusedPath(f"{show(prefix)} is nested more than {MAX_DEPTH} deep", path=show(prefix))
+        with os.scandir(fd) as entries:
+            listing = sorted((os.fsencode(entry.name), entry) for entry in entries)
+        names = {name for name, _ in listing}
+        kept = 0
+        for name, entry in listing:
+            path = prefix + name
+            status = _lstat(entry, path)
+            if status is None:
+                continue
+            is_dir = stat.S_ISDIR(status.st_mode)
+            if self._rules.ignored(path, is_dir):
+                self._result.reserved |= path == META_FILE
+                kept += 1
+                continue
+            kept += 1
+            if not self._nameable(name, path):
+                continue
+            if is_dir:
+                self._subdirectory(fd, name, path, depth)
+            elif not self._is_side_file(fd, name, prefix, names):
+                self._file(fd, name, path, status, names)
+        if prefix and not kept:
+            self._result.empty_directories.append(prefix[:-1])
+        known = self._result.known.setdefault(prefix, {})
+        if known != self._cache.get(prefix, {}):
+            self._result.changed.add(prefix)
+
+    def _nameable(self, name: bytes, path: bytes) -> bool:
+        try:
+            check_tree_name(name)
+        except RefusedPath as error:
+            if self._spare is None:
+                raise RefusedPath(
+                    f"{show(path)} has a name that a version cannot hold", hint="rename it", path=show(path)
+                ) from error
+            self._result.left_out.append(f"{show(path)} has a name that no version can hold: it stays as it is")
+            return False
+        return True
+
+    def _subdirectory(self, parent: int, name: bytes, path: bytes, depth: int) -> None:
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        try:
+            self._directory(fd, path + b"/", depth + 1)
+        finally:
+            os.close(fd)
+
+    def _is_side_file(self, fd: int, name: bytes, prefix: bytes, names: set[bytes]) -> bool:
+        base = sqlitefiles.base_of(name)
+        if base is None or base not in names:
+            return False
+        if self._rules.ignored(prefix + base, False):
+            return False
+        return prefix + base in self._result.databases or self._has_magic(fd, base)
+
+    def _has_magic(self, parent: int, name: bytes) -> bool:
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                return False
+            mine = self._open.get((status.st_dev, status.st_ino))
+            if mine is not None:
+                return os.pread(mine, 16, 0) == sqlitefiles.MAGIC
+            fd = os.open(name, _READ, dir_fd=parent)
+        except OSError:
+            return False
+        try:
+            return os.pread(fd, 16, 0) == sqlitefiles.MAGIC
+        finally:
+            os.close(fd)
+
+    # ------------------------------------------------------------ files
+
+    def _file(self, parent: int, name: bytes, path: bytes, status: os.stat_result, names: set[bytes]) -> None:
+        result = self._result
+        if result.manifest.state_class(path) is StateClass.SECRET:
+            result.files[path] = Entry(FILE, self._secret(path))
+            return
+        if stat.S_ISLNK(status.st_mode):
+            target = os.fsencode(os.readlink(name, dir_fd=parent))
+            oid = self._sink.put_blob(_BytesSource(target), len(target))
+            result.links[oid] = target
+            result.files[path] = Entry(SYMLINK, oid)
+            return
+        if not stat.S_ISREG(status.st_mode):
+            if self._spare is not None:
+                result.left_out.append(f"{show(path)} is {_kind_of(status.st_mode)}: it stays as it is")
+                return
+            raise RefusedPath(
+                f"{show(path)} is {_kind_of(status.st_mode)}: a version cannot hold it",
+                unchanged="nothing was written",
+                hint="remove it, or list it in .kaiignore",
+                path=show(path),
+            )
+        self._check_size(path, status)
+        if status.st_nlink > 1 and self._inodes.setdefault((status.st_dev, status.st_ino), path) != path:
+            result.hard_links.append(path)
+        oid = self._known(parent, name, path, status, names) or self._read(parent, name, path, names)
+        result.files[path] = Entry(EXECUTABLE if status.st_mode & stat.S_IXUSR else FILE, oid)
+
+    def _secret(self, path: bytes) -> ObjectId:
+        name = self._result.manifest.secret_name(path) or ""
+        data = manifests.SECRET_PREFIX + name.encode()
+        return self._sink.put_blob(_BytesSource(data), len(data))
+
+    def _check_size(self, path: bytes, status: os.stat_result) -> None:
+        limit = self._repo.settings.limits_max_file
+        if status.st_size > limit:
+            raise TooLarge(
+                f"{show(path)} has {status.st_size} bytes; the limit is {limit}",
+                unchanged="nothing was written",
+                hint="raise `limits.max_file` in .kai/config.yaml, or list the file in .kaiignore",
+                path=show(path),
+            )
+
+    def _known(
+        self, parent: int, name: bytes, path: bytes, status: os.stat_result, names: set[bytes]
+    ) -> ObjectId | None:
+        """The id that the stat cache has, if nothing can have changed since."""
+        directory, _, _ = _split(path)
+        known = self._cache.get(directory, {}).get(name)
+        if known is None or known.signature != signature(status, self._wal(parent, name, names)):
+            return None
+        newest = max(known.signature[1], known.signature[6] if len(known.signature) > SIGNATURE else 0)
+        granule = COARSE_NS if newest % 1_000_000_000 == 0 else GRANULE_NS
+        if known.taken_ns - newest <= granule or not self._sink.contains(known.oid):
+            return None
+        if len(known.signature) > SIGNATURE:
+            self._result.databases.add(path)
+        self._result.known.setdefault(directory, {})[name] = known
+        return ObjectId(known.oid)
+
+    def _wal(self, parent: int, name: bytes, names: set[bytes]) -> os.stat_result | None:
+        wal = name + b"-wal"
+        if wal not in names:
+            return None
+        try:
+            status = os.stat(wal, dir_fd=parent, follow_symlinks=False)
+        except OSError:
+            return None
+        return status if status.st_size else None
+
+    def _read(self, parent: int, name: bytes, path: bytes, names: set[bytes]) -> ObjectId:
+        for _ in range(self._repo.settings.read_tries):
+            try:
+                return self._read_once(parent, name, path, names)
+            except _Unsettled:
+                continue
+            except FileNotFoundError as error:
+                raise _unsettled(path) from error
+            except OSError as error:
+                raise _unreadable(path, error) from error
+        raise _unsettled(path)
+
+    def _read_once(self, parent: int, name: bytes, path: bytes, names: set[bytes]) -> ObjectId:
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if (status.st_dev, status.st_ino) in self._open and self._has_magic(parent, name):
+            return self._through_sqlite(path)
+        fd = os.open(name, _READ, dir_fd=parent)
+        try:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode):
+                raise _Unsettled
+            wal = self._wal(parent, name, names)
+            if os.pread(fd, 16, 0) == sqlitefiles.MAGIC:
+                oid = self._database(fd, path, before, wal)
+            else:
+                oid = self._sink.put_blob(_FileSource(fd, before.st_size), before.st_size)
+            if signature(os.fstat(fd)) != signature(before):
+                raise _Unsettled
+            self._result.read_bytes += before.st_size
+            self._remember(path, before, wal, oid)
+            return oid
+        finally:
+            os.close(fd)
+
+    def _remember(self, path: bytes, status: os.stat_result, wal: os.stat_result | None, oid: ObjectId) -> None:
+        directory, name, _ = _split(path)
+        known = Known(signature(status, wal), oid, self._now)
+        self._result.known.setdefault(directory, {})[name] = known
+
+    # ------------------------------------------------------------ databases
+
+    def _database(self, fd: int, path: bytes, status: os.stat_result, wal: os.stat_result | None) -> ObjectId:
+        full = os.path.join(self._root, path)
+        self._result.databases.add(path)
+        if wal is not None:
+            return self._through_sqlite(path)
+        try:
+            with sqlitefiles.reading(full, self._repo.settings.lock_wait):
+                if _size(full + b"-wal"):
+                    raise _Unsettled
+                return self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size)
+        except sqlitefiles.NotReadable:
+            self._result.plain_databases.append(path)
+            return self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size)
+
+    def _through_sqlite(self, path: bytes) -> ObjectId:
+        full = os.path.join(self._root, path)
+        self._result.databases.add(path)
+        scratch = os.path.join(self._repo.layout.tmp, f"backup-{self._repo.new_op_id()}")
+        try:
+            with sqlitefiles.Scratch(self._repo.vfs, scratch) as file:
+                source = sqlitefiles.backup(full, file, self._repo.settings.lock_wait)
+                return self._sink.put_blob(source, sqlitefiles.size_of(source))
+        except sqlitefiles.NotReadable as error:
+            raise UnsettledFile(
+                f"the database {show(path)} cannot be read: {error}",
+                unchanged="nothing was written",
+                hint="look whether it is whole (`PRAGMA integrity_check`), or list it in .kaiignore",
+                path=show(path),
+            ) from error
+
+
+SIGNATURE = 5
+
+
+def signature(status: os.stat_result, wal: os.stat_result | None = None) -> tuple[int, ...]:
+    """What tells that a file changed: size, mtime, ctime, inode, and the owner's x bit; the same of its WAL."""
+    own = (
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_ino,
+        status.st_mode & stat.S_IXUSR,
+    )
+    return own if wal is None else own + signature(wal)
+
+
+class _BytesSource:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self, size: int, /) -> bytes:
+        data, self._data = self._data[:size], self._data[size:]
+        return data
+
+
+def _split(path: bytes) -> tuple[bytes, bytes, bytes]:
+    """The directory with its final slash as the cache keys it, and the name."""
+    directory, slash, name = path.rpartition(b"/")
+    return directory + slash, name, path
+
+
+def refuse_root(path: str, layout: Layout, environ: Mapping[str, str]) -> None:
+    """Raise RefusedWorkspace for a directory that must not be an agent's workspace."""
+    real = os.path.realpath(path)
+    user = os.path.realpath(environ["HOME"]) if environ.get("HOME") else None
+    why = ""
+    if real == "/" or real == user or (user and user.startswith(real + "/")):
+        why = "it holds the user's home directory" if real != "/" else "it is the root of the system"
+    elif (real + "/").startswith(os.path.realpath(layout.kai) + "/") or f"/{KAI}/" in real + "/":
+        why = f"it lies in {KAI}"
+    elif os.path.isdir(os.path.join(real, KAI)):
+        why = "it holds a home of kaivc"
+    if why:
+        raise RefusedWorkspace(
+            f"{show(os.fsencode(path))} cannot be a workspace: {why}",
+            unchanged="nothing was written",
+            hint="use the directory that holds the agent's own files",
+            path=show(os.fsencode(path)),
+        )
+
+
+def _open_root(root: bytes) -> int:
+    try:
+        return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnreadablePath(
+            f"the workspace {show(root)} cannot be read: {error.strerror}",
+            hint="`kai restore` brings the files of the version in force back",
+            path=show(root),
+        ) from error
+
+
+def _lstat(entry: os.DirEntry[str], path: bytes) -> os.stat_result | None:
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _size(path: bytes) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _kind_of(mode: int) -> str:
+    kinds = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a named pipe", stat.S_IFBLK: "a device", stat.S_IFCHR: "a device"}
+    return kinds.get(stat.S_IFMT(mode), "no file, directory or link")
+
+
+def _unreadable(path: bytes, error: OSError) -> UnreadablePath:
+    return UnreadablePath(
+        f"{show(path)} cannot be read: {error.strerror}",
+        unchanged="nothing was written",
+        hint="give this user the right to read it, or list it in .kaiignore",
+        path=show(path),
+    )
+
+
+def _unsettled(path: bytes) -> UnsettledFile:
+    return UnsettledFile(
+        f"{show(path)} changed each time it was read",
+        unchanged="nothing was committed",
+        hint="try again, or name a `quiesce` command in kai.yaml",
+        path=show(path),
+    )
+
+

@@ -1,0 +1,38 @@
+"""How far the released files of a workspace have drifted from ``current``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaivc import trees, versions
+from kaivc.capture import Capturer, HashSink
+from kaivc.manifest import FileClass
+from kaivc.repository import Repository
+from kaivc.trees import show
+from kaivc.workspace import difference
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not what its commit says; ``where`` is store, view or workspace."""
+
+    where: str
+    version: str
+    path: str | None
+    problem: str
+
+
+def drifted(repo: Repository) -> list[Finding]:
+    """The logic, config and lock files of the workspace that differ from ``current``; state is live and may."""
+    version = versions.current(repo)
+    files = trees.flatten(repo.store, version.tree_oid)
+    manifest = versions.manifest_of(repo, version.tree_oid)
+    capture = Capturer(repo, HashSink(repo.home.format), files, spare=manifest).run()
+    found = []
+    for change in difference(capture, files, manifest).changes:
+        if FileClass.STATE in (manifest.file_class(change.path), capture.manifest.file_class(change.path)):
+            continue
+        expected = change.old.oid.hex() if change.old else "nothing"
+        there = change.new.oid.hex() if change.new else "nothing"
+        found.append(Finding("workspace", version.tag, show(change.path), f"expected {expected}, found {there}"))
+    return found

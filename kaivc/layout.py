@@ -1,0 +1,129 @@
+"""Every path in a home, built here and nowhere else.
+
+::
+
+    HOME/
+      .kai/catalog.sqlite  .kai/packs/AGENT/NAME.pack  .kai/config.yaml  .kai/local.yaml
+      .kai/locks/AGENT.lock  .kai/locks/AGENT.lease  .kai/tmp/  .kai/staging/AGENT/OP/  .kai/displaced/AGENT/OP/
+      AGENT/workspace/  AGENT/versions/vX.Y.Z/  AGENT/current  AGENT/rollback.log  AGENT/snapshot_temp/
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+KAI = ".kai"
+META_FILE = b"snapshot_meta.json"
+"""Made from the store at the root of every view; reserved there, and so never stored."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of the home at ``root`` (absolute)."""
+
+    root: str
+
+    @property
+    def kai(self) -> str:
+        """The directory that holds what kaivc keeps."""
+        return os.path.join(self.root, KAI)
+
+    @property
+    def catalog(self) -> str:
+        """The SQLite catalog."""
+        return os.path.join(self.kai, "catalog.sqlite")
+
+    @property
+    def config(self) -> str:
+        """The home's configuration."""
+        return os.path.join(self.kai, "config.yaml")
+
+    @property
+    def local(self) -> str:
+        """What holds on this machine only."""
+        return os.path.join(self.kai, "local.yaml")
+
+    @property
+    def packs(self) -> str:
+        """The parent of all pack directories."""
+        return os.path.join(self.kai, "packs")
+
+    @property
+    def locks(self) -> str:
+        """Lock and lease files."""
+        return os.path.join(self.kai, "locks")
+
+    @property
+    def tmp(self) -> str:
+        """Scratch that no crash needs to keep."""
+        return os.path.join(self.kai, "tmp")
+
+    def pack_dir(self, agent: str) -> str:
+        """The packs of an agent."""
+        return os.path.join(self.packs, agent)
+
+    def pack(self, agent: str, name: str) -> str:
+        """One pack."""
+        return os.path.join(self.pack_dir(agent), name + ".pack")
+
+    def lock(self, agent: str) -> str:
+        """What the one mover of an agent holds."""
+        return os.path.join(self.locks, agent + ".lock")
+
+    def lease(self, agent: str) -> str:
+        """What runs of an agent hold."""
+        return os.path.join(self.locks, agent + ".lease")
+
+    def staging(self, agent: str, op: str = "") -> str:
+        """Files of an operation, complete, waiting to be renamed into the workspace."""
+        return os.path.join(self.kai, "staging", agent, op)
+
+    def displaced(self, agent: str, op: str = "") -> str:
+        """Files that an operation moved out of the workspace."""
+        return os.path.join(self.kai, "displaced", agent, op)
+
+    def agent(self, agent: str) -> str:
+        """The directory of an agent."""
+        return os.path.join(self.root, agent)
+
+    def workspace(self, agent: str) -> str:
+        """The live directory, unless it is linked."""
+        return os.path.join(self.root, agent, "workspace")
+
+    def versions(self, agent: str) -> str:
+        """The parent of all views."""
+        return os.path.join(self.root, agent, "versions")
+
+    def view(self, agent: str, tag: str) -> str:
+        """The read-only directory of a version; ``tag`` as ``v1.2.3``."""
+        return os.path.join(self.versions(agent), tag)
+
+    def current(self, agent: str) -> str:
+        """The link to the view in force."""
+        return os.path.join(self.root, agent, "current")
+
+    def rollback_log(self, agent: str) -> str:
+        """One JSON line for each move of ``current``."""
+        return os.path.join(self.root, agent, "rollback.log")
+
+    def snapshot_temp(self, agent: str) -> str:
+        """Scratch of running sandboxes."""
+        return os.path.join(self.root, agent, "snapshot_temp")
+
+
+def link_target(tag: str) -> str:
+    """What ``current`` holds for a version."""
+    return "versions/" + tag
+
+
+def find_home(start: str) -> str | None:
+    """The nearest directory at or above ``start`` that holds a home."""
+    path = os.path.abspath(start)
+    while True:
+        if os.path.isdir(os.path.join(path, KAI)):
+            return path
+        parent = os.path.dirname(path)
+        if parent == path:
+            return None
+        path = parent

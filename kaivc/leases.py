@@ -1,0 +1,103 @@
+"""Leases: who runs an agent, and how a running one is asked to hold still.
+
+A lease is a shared lock on a file; the child that runs holds it too, so it ends with the last of them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kaivc.errors import AgentBusy, CommandFailed
+from kaivc.manifest import Manifest
+from kaivc.repository import Repository
+
+TIMEOUT = 120.0
+SHOWN = 2000
+
+
+@contextmanager
+def running(repo: Repository) -> Iterator[int]:
+    """Hold a lease while the agent runs; AgentBusy while a rollback is at work. Gives the lease's descriptor."""
+    fd = repo.vfs.lock(repo.layout.lease(repo.name), shared=True)
+    if fd is None:
+        raise AgentBusy(f"a rollback of {repo.name} is at work", hint="run the command again", agent=repo.name)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def is_running(repo: Repository) -> bool:
+    """Whether anything holds a lease."""
+    fd = repo.vfs.lock(repo.layout.lease(repo.name))
+    if fd is None:
+        return True
+    os.close(fd)
+    return False
+
+
+@contextmanager
+def held_still(repo: Repository, manifest: Manifest, *, live: bool) -> Iterator[bool]:
+    """Have no run in the way: keep new ones out, or ask the one that runs to pause; whether one was asked.
+
+    Raises AgentBusy when one runs that has no ``quiesce`` command, unless ``live``.
+    """
+    fd = repo.vfs.lock(repo.layout.lease(repo.name))
+    try:
+        if fd is not None or live:
+            yield False
+            return
+        if manifest.quiesce is None:
+            raise AgentBusy(
+                f"{repo.name} is running",
+                unchanged="nothing moved",
+                hint="stop it, name a `quiesce` command in kai.yaml, or say --live",
+                agent=repo.name,
+            )
+        with quiesced(repo, manifest):
+            yield True
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+@contextmanager
+def quiesced(repo: Repository, manifest: Manifest) -> Iterator[None]:
+    """Run ``quiesce`` before and ``resume`` after; CommandFailed says what either printed."""
+    assert manifest.quiesce is not None
+    command(repo, "quiesce", manifest.quiesce)
+    try:
+        yield
+    finally:
+        if manifest.resume is not None:
+            command(repo, "resume", manifest.resume)
+
+
+def command(repo: Repository, name: str, argv: tuple[str, ...]) -> None:
+    """Run a command of the manifest in the workspace; CommandFailed unless it ends with 0 in time."""
+    try:
+        done = subprocess.run(  # noqa: S603 - the agent's own command, no shell
+            argv,
+            cwd=repo.workspace,
+            env=dict(repo.home.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CommandFailed(
+            f"the {name} command could not be run: {error}", unchanged="nothing moved", command=list(argv)
+        ) from error
+    if done.returncode:
+        said = done.stdout[-SHOWN:].decode("utf-8", "replace").strip()
+        raise CommandFailed(
+            f"the {name} command ended with {done.returncode}: {said}",
+            unchanged="nothing moved",
+            hint=f"mend `{name}` in kai.yaml, or stop the agent and run the command again",
+            command=list(argv),
+        )

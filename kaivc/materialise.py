@@ -1,0 +1,105 @@
+"""Write blobs from the store as files, each re-hashed on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kaivc.dirtree import DirTree
+from kaivc.errors import ChecksumMismatch
+from kaivc.names import ObjectId
+from kaivc.storage.gitobjects import EXECUTABLE, SYMLINK, Entry, Kind
+from kaivc.storage.store import ObjectStore
+from kaivc.trees import MAX_LINK, Files, check_links, show
+from kaivc.vfs import Vfs
+
+HOLE = bytes(4096)
+SPARSE_FROM = 1 << 20
+"""Blobs above this size come back with holes where they hold long runs of zeros."""
+
+
+def link_target(store: ObjectStore, oid: ObjectId) -> bytes:
+    """What a symbolic link points to."""
+    if store.size(oid) > MAX_LINK:
+        raise ChecksumMismatch(f"symbolic link {oid.hex()} is longer than any disk takes")
+    return store.read(oid, Kind.BLOB)
+
+
+def check_tree_links(store: ObjectStore, files: Files) -> None:
+    """Refuse symbolic links that lead out of the tree."""
+    check_links(files, lambda oid: link_target(store, oid))
+
+
+def write_file(store: ObjectStore, tree: DirTree, path: bytes, entry: Entry, mode: int, *, sync: bool = False) -> None:
+    """Make a new file or link of a stored blob; ChecksumMismatch if the bytes are not those of its id.
+
+    ``mode`` holds the permission bits, exactly.
+    """
+    parent, name = tree.at(path, create=True)
+    if entry.mode == SYMLINK:
+        target = link_target(store, entry.oid)
+        _require(store.format.hash(Kind.BLOB, target) == entry.oid, path, entry)
+        tree.vfs.symlink(target, name, at=parent)
+        return
+    fd = tree.vfs.create(name, mode & 0o700, at=parent)
+    try:
+        _write_blob(store, tree.vfs, fd, path, entry)
+        tree.vfs.chmod_fd(fd, mode)
+        if sync:
+            tree.vfs.sync(fd)
+    finally:
+        tree.vfs.close(fd)
+
+
+def _write_blob(store: ObjectStore, vfs: Vfs, fd: int, path: bytes, entry: Entry) -> None:
+    size = store.size(entry.oid)
+    digest = store.format.header(Kind.BLOB, size)
+    put = _sparse(vfs, fd) if size >= SPARSE_FROM else lambda piece: vfs.write(fd, piece)
+    for piece in store.stream(entry.oid):
+        digest.update(piece)
+        if piece:
+            put(piece)
+    if size >= SPARSE_FROM:
+        vfs.set_size(fd, size)
+    _require(digest.digest() == entry.oid, path, entry)
+
+
+def _sparse(vfs: Vfs, fd: int) -> Callable[[bytes], None]:
+    """Writes that leave holes for whole blocks of zeros."""
+
+    def put(piece: bytes) -> None:
+        if piece.count(0) == len(piece):
+            vfs.skip(fd, len(piece))
+            return
+        if HOLE not in piece:
+            vfs.write(fd, piece)
+            return
+        run = b""
+        for start in range(0, len(piece), len(HOLE)):
+            block = piece[start : start + len(HOLE)]
+            if block == HOLE:
+                if run:
+                    vfs.write(fd, run)
+                    run = b""
+                vfs.skip(fd, len(block))
+            else:
+                run += block
+        if run:
+            vfs.write(fd, run)
+
+    return put
+
+
+def _require(same: bool, path: bytes, entry: Entry) -> None:  # noqa: FBT001 - private
+    if not same:
+        raise ChecksumMismatch(
+            f"the stored bytes of {show(path)} are not those of blob {entry.oid.hex()}",
+            unchanged="nothing moved",
+            hint="a copy of the home, or a peer, has the bytes",
+            path=show(path),
+            expected=entry.oid.hex(),
+        )
+
+
+def plain_mode(entry: Entry) -> int:
+    """The permission bits of a file that nothing more is known of."""
+    return 0o755 if entry.mode == EXECUTABLE else 0o644

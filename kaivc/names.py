@@ -1,0 +1,219 @@
+"""Names and their values: agents, refs, versions, actors, ref updates.
+
+Every name that reaches a path or a ref passes through here, so that what is built from one is safe.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NewType
+
+from kaivc.errors import InvalidName
+
+ObjectId = NewType("ObjectId", bytes)
+"""The raw id of a git object: 20 bytes in a SHA-1 home, 32 in a SHA-256 home."""
+
+RefName = NewType("RefName", str)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
+_NUMBER = r"(?:0|[1-9][0-9]{0,8})"
+_PRE = rf"(?:{_NUMBER}|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
+_VERSION = re.compile(rf"v?({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-({_PRE}(?:\.{_PRE})*))?\Z")
+_DEVICES = frozenset(
+    ["con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))]
+)
+MAX_PRERELEASE = 64
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return ``name`` if an agent, remote or snapshot may have it; InvalidName otherwise."""
+    if (
+        not _NAME.match(name)
+        or ".." in name
+        or name.endswith((".", ".lock"))
+        or name.split(".", 1)[0] in _DEVICES
+    ):
+        raise InvalidName(
+            f"{name!r} is not a valid {kind} name",
+            hint="use a-z, 0-9, '.', '_' and '-', starting with a letter or digit, at most 63 characters; "
+            "no '..', no '.lock' at the end, no device name",
+            name=name,
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Version:
+    """A semantic version without build metadata (https://semver.org, section 11 for the order)."""
+
+    major: int
+    minor: int
+    patch: int
+    pre: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """Read ``1.2.3``, ``v1.2.3`` or ``1.2.3-rc.1``; InvalidName otherwise."""
+        match = _VERSION.match(text)
+        if not match or len(match[4] or "") > MAX_PRERELEASE:
+            hint = "use MAJOR.MINOR.PATCH, optionally with -PRERELEASE"
+            if "+" in text:
+                hint += "; build metadata is not kept in a version number"
+            raise InvalidName(f"{text!r} is not a version number", hint=hint, version=text)
+        return cls(int(match[1]), int(match[2]), int(match[3]), match[4] or "")
+
+    @property
+    def key(self) -> tuple[int, int, int, bool, tuple[tuple[bool, int, str], ...]]:
+        """What versions are ordered by."""
+        parts = tuple(
+            (not part.isdigit(), int(part) if part.isdigit() else 0, part)
+            for part in self.pre.split(".")
+            if part
+        )
+        return self.major, self.minor, self.patch, not self.pre, parts
+
+    def bump(self, level: str) -> Version:
+        """The next version at ``level``: major, minor or patch.
+
+        A pre-release's next patch is its own release.
+        """
+        if level == "major":
+            return Version(self.major + 1, 0, 0)
+        if level == "minor":
+            return Version(self.major, self.minor + 1, 0)
+        if level == "patch":
+            return Version(self.major, self.minor, self.patch + (not self.pre))
+        raise InvalidName(f"{level!r} is not a level to bump", hint="use major, minor or patch", level=level)
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}" + (f"-{self.pre}" if self.pre else "")
+
+    def __lt__(self, other: Version) -> bool:
+        return self.key < other.key
+
+    @property
+    def tag(self) -> str:
+        """The last part of the tag's name: ``v1.2.3``."""
+        return f"v{self}"
+
+
+FIRST_VERSION = Version(1, 0, 0)
+
+# ---------------------------------------------------------------- actors
+
+_ACTOR = re.compile(r"([^<>\x00-\x1f\x7f]*[^<>\x00-\x20\x7f]) <([^<>\x00-\x20\x7f]*)>\Z")
+MAX_ACTOR = 256
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who did it, as git writes it: ``Name <mail>``."""
+
+    name: str
+    mail: str
+
+    @classmethod
+    def parse(cls, text: str) -> Actor:
+        """Read ``Name <mail>``; InvalidName otherwise."""
+        match = _ACTOR.match(text.strip())
+        if not match or len(text) > MAX_ACTOR or not text.isprintable():
+            raise InvalidName(f"{text!r} is not an author", hint='use "Name <mail@example.org>"', author=text)
+        return cls(match[1].strip(), match[2])
+
+    def __str__(self) -> str:
+        return f"{self.name} <{self.mail}>"
+
+
+# ---------------------------------------------------------------- refs
+
+
+def current_ref(agent: str) -> RefName:
+    """The branch of the version in force."""
+    return RefName(f"refs/heads/{agent}/current")
+
+
+def version_ref(agent: str, version: Version) -> RefName:
+    """The tag of a version."""
+    return RefName(f"refs/tags/{agent}/{version.tag}")
+
+
+def backup_ref(agent: str, number: int) -> RefName:
+    """The branch of a saved workspace."""
+    return RefName(f"refs/heads/{agent}/backups/{number}")
+
+
+def tags_prefix(agent: str) -> str:
+    """What every version tag of an agent begins with."""
+    return f"refs/tags/{agent}/"
+
+
+def heads_prefix(agent: str) -> str:
+    """What every branch of an agent begins with."""
+    return f"refs/heads/{agent}/"
+
+
+# ---------------------------------------------------------------- ref updates
+
+
+@dataclass(frozen=True)
+class Absent:
+    """The ref must not be there."""
+
+
+@dataclass(frozen=True)
+class Exactly:
+    """The ref must point at ``oid``."""
+
+    oid: ObjectId
+
+
+@dataclass(frozen=True)
+class Anything:
+    """Whatever the ref points at, or nothing."""
+
+
+Expect = Absent | Exactly | Anything
+
+
+@dataclass(frozen=True)
+class RefUpdate:
+    """One ref's move; ``new`` of None removes it."""
+
+    name: RefName
+    expect: Expect
+    new: ObjectId | None
+    actor: Actor
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReflogEntry:
+    """One ref's move, as it happened.
+
+    ``seq`` numbers the agent's transactions; ``undoes`` names the seq that an undo or redo reverses;
+    ``backup`` is the number of the backup that holds the workspace as it was; ``workspace`` says whether
+    the move wrote the workspace.
+    """
+
+    seq: int
+    ref: RefName
+    old: ObjectId | None
+    new: ObjectId | None
+    actor: str
+    time_ns: int
+    reason: str
+    verb: str
+    op_id: str
+    undoes: int | None = None
+    backup: int | None = None
+    workspace: bool = False
+
+
+def nearest(word: str, choices: list[str], limit: int = 3) -> list[str]:
+    """The choices most like ``word``, best first."""
+    import difflib
+
+    exact = [choice for choice in choices if choice.startswith(word)] if word else []
+    close = difflib.get_close_matches(word, choices, n=limit, cutoff=0.5)
+    return list(dict.fromkeys([*close, *exact]))[:limit]

@@ -1,0 +1,53 @@
+"""Write the files of a version to a directory of their own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from kaivc import materialise, trees, versions
+from kaivc.capture import refuse_root
+from kaivc.dirtree import DirTree
+from kaivc.errors import TargetNotEmpty
+from kaivc.repository import Repository
+
+
+@dataclass(frozen=True)
+class CheckedOut:
+    """A directory that holds a version's files."""
+
+    agent: str
+    version: str
+    commit: str
+    path: str
+    files: int
+
+
+def checkout(repo: Repository, rev: str, directory: str) -> CheckedOut:
+    """Write the files of ``rev``, each re-hashed, to ``directory``: absent or empty, and whole or not there at all.
+
+    TargetNotEmpty, RefusedWorkspace, ChecksumMismatch otherwise.
+    """
+    version = versions.resolve(repo, rev)
+    files = trees.flatten(repo.store, version.tree_oid)
+    materialise.check_tree_links(repo.store, files)
+    target = os.path.abspath(directory)
+    refuse_root(target, repo.layout, repo.home.environ)
+    if os.path.lexists(target) and (not os.path.isdir(target) or os.path.islink(target) or os.listdir(target)):
+        raise TargetNotEmpty(
+            f"{target} is not an empty directory", unchanged="nothing was written", hint="name a new one", path=target
+        )
+    vfs = repo.vfs
+    temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{repo.new_op_id()}")
+    vfs.make_dirs(os.path.dirname(target), 0o777)
+    vfs.make_dir(temporary, 0o755)
+    try:
+        with DirTree(vfs, temporary, 0o755) as tree:
+            for number, (path, entry) in enumerate(files.items()):
+                repo.home.progress("writing", number, len(files))
+                materialise.write_file(repo.store, tree, path, entry, materialise.plain_mode(entry))
+        vfs.rename(temporary, target)
+    except BaseException:
+        vfs.remove_tree(temporary)
+        raise
+    return CheckedOut(repo.name, version.tag, version.commit, target, len(files))

@@ -1,0 +1,187 @@
+"""Make a version of the workspace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaivc import intents, leases, trees, versions, views
+from kaivc.capture import Capture, Capturer
+from kaivc.errors import InvalidName, KaiError, NothingToCommit, UnsettledFile, VersionTaken
+from kaivc.names import (
+    FIRST_VERSION,
+    Absent,
+    Actor,
+    Exactly,
+    ObjectId,
+    RefUpdate,
+    Version,
+    current_ref,
+    version_ref,
+)
+from kaivc.repository import Landed, Repository
+from kaivc.storage import caches, journal
+from kaivc.storage.journal import Op
+from kaivc.storage.store import StoreWriter
+from kaivc.trees import Files, show
+from kaivc.versions import SNAPSHOT_TYPES, AgentVersion, Draft
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A version that landed. ``changes`` are (letter, path) against its parent."""
+
+    version: AgentVersion
+    changes: tuple[tuple[str, str], ...]
+    files: int
+    notices: tuple[str, ...]
+    op_id: str
+    seq: int
+
+
+def commit(
+    repo: Repository,
+    *,
+    bump: str | None = None,
+    version: str | None = None,
+    notes: str = "",
+    author: Actor | None = None,
+    snapshot_type: str = "manual",
+    time: int | None = None,
+    allow_empty: bool = False,
+    op_id: str | None = None,
+) -> Committed:
+    """Record the workspace as a version and let ``current`` point at it.
+
+    ``version`` names the number, else ``bump`` (major, minor, patch) counts from the highest one known. ``time`` is in
+    whole seconds UTC. Raises VersionTaken, NothingToCommit, and what a capture raises; nothing is visible then.
+    """
+    if bump is not None and version is not None:
+        raise InvalidName("a version number and a bump exclude each other", hint="give one of them")
+    if snapshot_type not in SNAPSHOT_TYPES[:2]:
+        raise InvalidName(f"{snapshot_type!r} is no type for a commit", hint="use auto or manual")
+    versions.check_notes(notes)
+    wanted = Version.parse(version) if version is not None else None
+    with repo.lock():
+        intents.finish(repo)
+        if op_id is not None and (done := _landed_before(repo, op_id)):
+            return done
+        committer = _Committer(repo, author or repo.home.actor, time)
+        return committer.run(_number(repo, wanted, bump), notes, snapshot_type, op_id, allow_empty=allow_empty)
+
+
+def _number(repo: Repository, wanted: Version | None, bump: str | None) -> Version:
+    if wanted is None:
+        known = versions.numbers(repo)
+        FIRST_VERSION.bump(bump or "patch")
+        return known[-1].bump(bump or "patch") if known else FIRST_VERSION
+    tag = repo.ref(version_ref(repo.name, wanted))
+    if tag is not None:
+        raise VersionTaken(
+            f"{repo.name}@{wanted.tag} is taken by {repo.store.tag(tag).target.hex()[:12]}",
+            unchanged="nothing was committed",
+            hint="a version number is used once; choose another, or use --bump",
+            version=str(wanted),
+        )
+    return wanted
+
+
+def _landed_before(repo: Repository, op_id: str) -> Committed | None:
+    seq = journal.op_seq(repo.catalog, repo.id, op_id)
+    if seq is None:
+        return None
+    moved = journal.reflog_of(repo.catalog, repo.id, seq)
+    new = next((entry.new for entry in moved if entry.ref == current_ref(repo.name)), None)
+    if new is None:
+        raise InvalidName(f"operation {op_id!r} was no commit", hint="use another --op-id")
+    version = versions.describe(repo, new)
+    files = trees.flatten(repo.store, version.tree_oid)
+    return Committed(version, (), len(files), ("this operation had landed before",), op_id, seq)
+
+
+class _Committer:
+    def __init__(self, repo: Repository, author: Actor, time: int | None) -> None:
+        self._repo = repo
+        self._author = author
+        self._now = repo.home.clock.now_ns()
+        self._time = self._now // 1_000_000_000 if time is None else time
+        self._parent = versions.describe(repo, repo.current) if repo.current else None
+        self._base: Files = trees.flatten(repo.store, self._parent.tree_oid) if self._parent else {}
+
+    def run(
+        self, number: Version, notes: str, snapshot_type: str, op_id: str | None, *, allow_empty: bool
+    ) -> Committed:
+        repo = self._repo
+        with repo.store.writer() as writer:
+            capture = self._capture(writer)
+            if self._parent and capture.files == self._base and not allow_empty:
+                raise NothingToCommit(
+                    f"the workspace of {repo.name} is as {self._parent.tag} has it",
+                    unchanged="nothing was committed",
+                    hint="--allow-empty makes a version all the same",
+                )
+            draft = Draft(
+                capture.files,
+                capture.manifest,
+                self._parent,
+                number,
+                notes.strip() or f"{repo.name} {number.tag}",
+                snapshot_type,
+                self._author,
+                self._time,
+            )
+            oid = versions.write_commit(repo, writer, draft)
+            landed = self._land(writer, capture, draft, oid, op_id)
+        self._effects(number, oid)
+        changes = tuple((change.status, show(change.path)) for change in trees.compare(self._base, capture.files))
+        return Committed(
+            versions.describe(repo, oid),
+            changes,
+            len(capture.files),
+            tuple(capture.notices()),
+            landed.op.op_id,
+            landed.seq,
+        )
+
+    def _capture(self, writer: StoreWriter) -> Capture:
+        repo = self._repo
+        try:
+            return Capturer(repo, writer, self._base).run()
+        except UnsettledFile:
+            manifest = versions.manifest_of(repo, self._parent.tree_oid) if self._parent else None
+            if manifest is None or manifest.quiesce is None or not leases.is_running(repo):
+                raise
+            with leases.quiesced(repo, manifest):
+                return Capturer(repo, writer, self._base).run()
+
+    def _land(
+        self, writer: StoreWriter, capture: Capture, draft: Draft, oid: ObjectId, op_id: str | None
+    ) -> Landed:
+        repo = self._repo
+        assert draft.version is not None
+        tag = versions.write_tag(repo, writer, draft, oid)
+        reason = draft.notes.split("\n", 1)[0]
+        expect = Exactly(self._parent.oid) if self._parent else Absent()
+        updates = [
+            RefUpdate(current_ref(repo.name), expect, oid, self._author, reason),
+            RefUpdate(version_ref(repo.name, draft.version), Absent(), tag, self._author, reason),
+        ]
+        op = Op("commit", op_id or repo.new_op_id(), str(self._author), self._now, reason)
+        known = {name: capture.known.get(name, {}) for name in capture.changed}
+        return repo.land(
+            writer,
+            updates,
+            op,
+            [intents.link(), intents.log()],
+            lambda db: caches.put_known_files(db, repo.id, known),
+        )
+
+    def _effects(self, number: Version, oid: ObjectId) -> None:
+        try:
+            intents.finish(self._repo)
+            views.evict(self._repo)
+        except KaiError as error:
+            error.unchanged = (
+                f"{self._repo.name} {number.tag} is committed as {oid.hex()[:12]}; "
+                "the next command that writes makes its view"
+            )
+            raise

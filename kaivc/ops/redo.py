@@ -1,0 +1,31 @@
+"""Reverse the newest undo."""
+
+from __future__ import annotations
+
+from kaivc import intents, reversal
+from kaivc.errors import NothingToUndo
+from kaivc.movement import MovePlan, Mover
+from kaivc.names import ReflogEntry, current_ref
+from kaivc.repository import Repository
+
+
+def redo(repo: Repository, *, reason: str = "", dry_run: bool = False, live: bool = False) -> MovePlan:
+    """Reverse the newest undo that is not redone, if nothing else moved since; NothingToUndo otherwise."""
+    if dry_run:
+        return Mover(repo, reversal.move(repo, "redo", _candidate(repo), reason, live=live)).dry_run()
+    with repo.lock():
+        intents.finish(repo)
+        return Mover(repo, reversal.move(repo, "redo", _candidate(repo), reason, live=live)).apply()
+
+
+def _candidate(repo: Repository) -> ReflogEntry:
+    entries = repo.reflog(current_ref(repo.name))
+    redone = {entry.undoes for entry in entries if entry.verb == "redo"}
+    for entry in entries:
+        if entry.verb == "undo" and entry.seq not in redone:
+            return entry
+        if entry.verb not in ("undo", "redo"):
+            break
+    raise NothingToUndo(
+        f"{repo.name} has no undo to redo", unchanged="nothing moved", hint="any other move clears what can be redone"
+    )

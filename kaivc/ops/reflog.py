@@ -1,0 +1,42 @@
+"""Every move of an agent's refs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaivc import versions
+from kaivc.names import ReflogEntry, RefName, current_ref, heads_prefix, nearest
+from kaivc.errors import NoSuchRevision
+from kaivc.repository import Repository
+
+
+@dataclass(frozen=True)
+class Reflog:
+    """The moves of a ref, newest first; ``names`` maps a commit in hex to its version."""
+
+    agent: str
+    ref: str | None
+    entries: tuple[ReflogEntry, ...]
+    names: dict[str, str]
+
+
+def reflog(repo: Repository, ref: str | None = "current", *, limit: int | None = None) -> Reflog:
+    """The moves of a branch, ``current`` unless said; of all refs for None."""
+    name = _full_name(repo, ref) if ref is not None else None
+    entries = repo.reflog(name, -1 if limit is None else limit)
+    commits = {oid for entry in entries if entry.ref.startswith("refs/heads/") for oid in (entry.old, entry.new) if oid}
+    names = {oid.hex(): versions.describe(repo, oid).tag for oid in commits}
+    return Reflog(repo.name, name, tuple(entries), names)
+
+
+def _full_name(repo: Repository, ref: str) -> RefName:
+    if ref == "current":
+        return current_ref(repo.name)
+    name = RefName(ref if ref.startswith("refs/") else heads_prefix(repo.name) + ref)
+    if repo.ref(name) is None and not repo.reflog(name, 1):
+        known = [known.removeprefix(heads_prefix(repo.name)) for known in repo.refs(heads_prefix(repo.name))]
+        close = nearest(ref, known)
+        raise NoSuchRevision(
+            f"{repo.name} has no ref {ref!r}", hint=f"did you mean {', '.join(close)}?" if close else "", nearest=close
+        )
+    return name

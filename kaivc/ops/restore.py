@@ -1,0 +1,63 @@
+"""Bring files of a version back into the workspace; ``current`` stays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from kaivc import intents, trees, versions
+from kaivc.capture import Capturer, HashSink
+from kaivc.errors import NoSuchPath
+from kaivc.movement import Move, MovePlan, Mover
+from kaivc.names import nearest
+from kaivc.repository import Repository
+from kaivc.trees import show
+
+
+def restore(
+    repo: Repository,
+    paths: Sequence[str | bytes] = (),
+    *,
+    source: str = "current",
+    reason: str = "",
+    dry_run: bool = False,
+    live: bool = False,
+) -> MovePlan:
+    """Make ``paths`` (files or directories; all, if none) equal to the version ``source``.
+
+    What differs from ``current`` is saved as a backup first. NoSuchPath, with the nearest, for a path that neither
+    side has.
+    """
+    if dry_run:
+        return Mover(repo, _move(repo, paths, source, reason, live=live)).dry_run()
+    with repo.lock():
+        intents.finish(repo)
+        return Mover(repo, _move(repo, paths, source, reason, live=live)).apply()
+
+
+def _move(repo: Repository, paths: Sequence[str | bytes], source: str, reason: str, *, live: bool) -> Move:
+    target = versions.resolve(repo, source)
+    only = _select(repo, [os.fsencode(path) for path in paths], target) if paths else None
+    return Move("restore", reason.strip() or f"restore from {target.tag}", None, target, only=only, live=live)
+
+
+def _select(repo: Repository, paths: list[bytes], target: versions.AgentVersion) -> frozenset[bytes]:
+    files = trees.flatten(repo.store, target.tree_oid)
+    left = versions.manifest_of(repo, versions.current(repo).tree_oid)
+    live = Capturer(repo, HashSink(repo.home.format), {}, spare=left).run().files
+    known = files.keys() | live.keys()
+    chosen: set[bytes] = set()
+    for path in paths:
+        wanted = os.path.normpath(path)
+        found = {name for name in known if wanted in (name, b".") or name.startswith(wanted + b"/")}
+        if not found:
+            close = nearest(show(wanted), [show(name) for name in known])
+            raise NoSuchPath(
+                f"{show(path)} is neither in the workspace nor in {target.tag}",
+                unchanged="nothing moved",
+                hint=f"did you mean {', '.join(close)}?" if close else "",
+                path=show(path),
+                nearest=close,
+            )
+        chosen |= found
+    return frozenset(chosen)

@@ -1,0 +1,62 @@
+"""Let ``current`` point at another version, and bring the workspace there."""
+
+from __future__ import annotations
+
+from kaivc import intents, versions
+from kaivc.errors import ChecksumMismatch, InvalidName, InvalidRollbackVersion, NoSuchRevision
+from kaivc.movement import Move, MovePlan, Mover
+from kaivc.names import version_ref, Version
+from kaivc.repository import Repository
+from kaivc.versions import AgentVersion
+
+
+def rollback(
+    repo: Repository,
+    to: str,
+    *,
+    reason: str = "",
+    dry_run: bool = False,
+    force: bool = False,
+    live: bool = False,
+    op_id: str | None = None,
+) -> MovePlan:
+    """Move to a version that a tag names; a dirty workspace is saved as a backup first.
+
+    ``force`` makes a damaged view anew, ``live`` goes on beside a running agent. Raises InvalidRollbackVersion,
+    ChecksumMismatch, Incompatible or AgentBusy; nothing moves then.
+    """
+    versions.check_notes(reason)
+    if dry_run:
+        return Mover(repo, _move(repo, to, reason, force=force, live=live)).dry_run()
+    with repo.lock():
+        intents.finish(repo)
+        return Mover(repo, _move(repo, to, reason, force=force, live=live, op_id=op_id)).apply()
+
+
+def _move(
+    repo: Repository, to: str, reason: str, *, force: bool, live: bool, op_id: str | None = None
+) -> Move:
+    target = _target(repo, to)
+    reason = reason.strip() or f"rollback to {target.tag}"
+    return Move("rollback", reason, target, target, force=force, live=live, op_id=op_id)
+
+
+def _target(repo: Repository, to: str) -> AgentVersion:
+    try:
+        target = versions.resolve(repo, to)
+    except (NoSuchRevision, InvalidName) as error:
+        raise InvalidRollbackVersion(
+            error.what, unchanged="nothing moved", hint=error.hint, **error.facts
+        ) from error
+    except ChecksumMismatch as error:
+        raise InvalidRollbackVersion(
+            f"{to} of {repo.name} is corrupt: {error.what}", unchanged="nothing moved", hint=error.hint
+        ) from error
+    if target.version is None or repo.ref(version_ref(repo.name, Version.parse(target.version))) is None:
+        raise InvalidRollbackVersion(
+            f"{to} is no version: `current` points at versions only",
+            unchanged="nothing moved",
+            hint=f"`kai restore {repo.name} --from {to}` brings its files into the workspace",
+            revision=to,
+        )
+    return target

@@ -1,0 +1,47 @@
+"""What one version says and holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaivc import trees, versions
+from kaivc.manifest import FileClass
+from kaivc.names import ObjectId, Version, version_ref
+from kaivc.repository import Repository
+from kaivc.trees import show as show_path
+from kaivc.versions import AgentVersion
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A version, its tag, its files by class, and (letter, path) of what differs from its parent."""
+
+    version: AgentVersion
+    tag: str | None
+    in_force: bool
+    files: int
+    bytes: int
+    classes: dict[str, int]
+    changes: tuple[tuple[str, str], ...]
+
+
+def show(repo: Repository, rev: str = "current") -> Shown:
+    """Describe the version that ``rev`` names."""
+    version = versions.resolve(repo, rev)
+    files = trees.flatten(repo.store, version.tree_oid)
+    manifest = versions.manifest_of(repo, version.tree_oid)
+    classes = {kind.value: 0 for kind in FileClass}
+    for path in files:
+        classes[manifest.file_class(path).value] += 1
+    tag = repo.ref(version_ref(repo.name, Version.parse(version.version))) if version.version else None
+    parent = versions.describe(repo, ObjectId(bytes.fromhex(version.parent_commit))) if version.parent_commit else None
+    changes = trees.diff(repo.store, parent.tree_oid if parent else None, version.tree_oid)
+    return Shown(
+        version,
+        tag.hex() if tag else None,
+        repo.current == version.oid,
+        len(files),
+        sum(repo.store.size(entry.oid) for entry in files.values()),
+        classes,
+        tuple((change.status, show_path(change.path)) for change in changes),
+    )

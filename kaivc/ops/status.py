@@ -1,0 +1,70 @@
+"""How a workspace stands to the version in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaivc import intents, leases, trees, versions, views
+from kaivc.capture import Capture, Capturer, HashSink
+from kaivc.errors import KaiError
+from kaivc.manifest import DEFAULT
+from kaivc.repository import Repository
+from kaivc.storage import caches
+from kaivc.trees import Change, show
+from kaivc.workspace import difference
+
+
+@dataclass(frozen=True)
+class Status:
+    """A workspace against ``current``. ``changes`` are (letter, class of file, path), as ``kept`` are."""
+
+    agent: str
+    version: str | None
+    commit: str | None
+    dirty: bool
+    changes: tuple[tuple[str, str, str], ...]
+    kept: tuple[tuple[str, str, str], ...]
+    notices: tuple[str, ...]
+    running: bool
+    pending: tuple[str, ...]
+    linked: bool
+
+
+def status(repo: Repository) -> Status:
+    """Compare the workspace with ``current``; nothing is repaired. Raises what a capture raises."""
+    oid = repo.current
+    version = versions.describe(repo, oid) if oid else None
+    files = trees.flatten(repo.store, version.tree_oid) if version else {}
+    manifest = versions.manifest_of(repo, version.tree_oid) if version else DEFAULT
+    capture = Capturer(repo, HashSink(repo.home.format), files).run()
+    found = difference(capture, files, manifest)
+    _remember(repo, capture)
+    return Status(
+        agent=repo.name,
+        version=version.version if version else None,
+        commit=version.commit if version else None,
+        dirty=bool(found.changes),
+        changes=_rows(capture, found.changes),
+        kept=_rows(capture, found.kept),
+        notices=tuple(capture.notices()),
+        running=leases.is_running(repo),
+        pending=tuple(intents.pending(repo)),
+        linked=views.is_linked(repo),
+    )
+
+
+def _rows(capture: Capture, changes: tuple[Change, ...]) -> tuple[tuple[str, str, str], ...]:
+    return tuple(
+        (change.status, capture.manifest.file_class(change.path).value, show(change.path)) for change in changes
+    )
+
+
+def _remember(repo: Repository, capture: Capture) -> None:
+    """Save reading the same files again; a home that cannot be written is none the worse."""
+    if not capture.changed:
+        return
+    try:
+        with repo.catalog.transaction(durable=False) as db:
+            caches.put_known_files(db, repo.id, {name: capture.known.get(name, {}) for name in capture.changed})
+    except KaiError:
+        return

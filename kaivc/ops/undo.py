@@ -1,0 +1,30 @@
+"""Reverse the newest move of ``current``."""
+
+from __future__ import annotations
+
+from kaivc import intents, reversal
+from kaivc.errors import NothingToUndo
+from kaivc.movement import MovePlan, Mover
+from kaivc.names import ReflogEntry, current_ref
+from kaivc.repository import Repository
+
+
+def undo(repo: Repository, *, reason: str = "", dry_run: bool = False, live: bool = False) -> MovePlan:
+    """Reverse the newest move that is neither undone nor itself an undo; a new entry that names it.
+
+    NothingToUndo if there is none.
+    """
+    if dry_run:
+        return Mover(repo, reversal.move(repo, "undo", _candidate(repo), reason, live=live)).dry_run()
+    with repo.lock():
+        intents.finish(repo)
+        return Mover(repo, reversal.move(repo, "undo", _candidate(repo), reason, live=live)).apply()
+
+
+def _candidate(repo: Repository) -> ReflogEntry:
+    entries = repo.reflog(current_ref(repo.name))
+    undone = {entry.undoes for entry in entries if entry.verb == "undo"}
+    for entry in entries:
+        if entry.verb != "undo" and entry.seq not in undone:
+            return entry
+    raise NothingToUndo(f"{repo.name} has no move to undo", unchanged="nothing moved", hint="see `kai reflog`")

@@ -1,0 +1,42 @@
+"""What the doors hand in: a clock, a pause, a place to report progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall clock time."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the epoch, UTC."""
+
+
+class Sleep(Protocol):
+    """A pause."""
+
+    def __call__(self, seconds: float, /) -> None:
+        """Return after ``seconds``."""
+
+
+class Progress(Protocol):
+    """Where long work says how far it is."""
+
+    def __call__(self, what: str, done: int, total: int | None, /) -> None:
+        """Take notice of ``done`` of ``total`` bytes or files of ``what``."""
+
+
+def silent(what: str, done: int, total: int | None, /) -> None:
+    """A ``Progress`` that reports nothing."""
+
+
+@dataclass(frozen=True)
+class FixedClock:
+    """A clock that stands still at ``ns``."""
+
+    ns: int
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the epoch, UTC."""
+        return self.ns

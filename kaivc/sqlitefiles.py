@@ -1,0 +1,291 @@
+"""SQLite databases that live while they are read and replaced.
+
+A database and its side files are one unit (https://sqlite.org/wal.html, https://sqlite.org/howtocorrupt.html).
+Two facts shape this file. A plain copy of a database under a writer is often corrupt, so reading holds a read
+transaction or goes through SQLite's backup. And closing any descriptor of a file drops all POSIX locks that the
+process holds on it, so a database that this very process has open is never opened beside SQLite.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+from kaivc.errors import AgentBusy, UnsettledFile
+from kaivc.ports import Sleep
+from kaivc.storage.chunking import Source
+from kaivc.trees import show
+from kaivc.vfs import Vfs
+
+MAGIC = b"SQLite format 3\0"
+SIDE_SUFFIXES = (b"-wal", b"-journal", b"-shm")
+POLL = 0.01
+IN_MEMORY = 32 << 20
+HEADER = 100
+"""Bytes of the header; 18 and 19 say whether the database is in WAL mode."""
+
+
+class NotReadable(Exception):  # noqa: N818 - a signal within the package
+    """The file has the magic, and yet SQLite cannot read it."""
+
+
+def base_of(name: bytes) -> bytes | None:
+    """The database that a side file would belong to."""
+    for suffix in SIDE_SUFFIXES:
+        if name.endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return None
+
+
+def open_inodes() -> dict[tuple[int, int], int]:
+    """The regular files that this process has open: (dev, inode) to a descriptor. Empty where /proc is not there."""
+    found = {}
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                status = os.fstat(int(name))
+                found[status.st_dev, status.st_ino] = int(name)
+    return found
+
+
+def _connect(path: bytes, mode: str, timeout: float) -> sqlite3.Connection:
+    quoted = path.replace(b"%", b"%25").replace(b"?", b"%3f").replace(b"#", b"%23")
+    uri = b"file:" + quoted + b"?mode=" + mode.encode()
+    return sqlite3.connect(os.fsdecode(uri), uri=True, isolation_level=None, timeout=timeout)
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def _unsettled(path: bytes, error: sqlite3.Error) -> UnsettledFile:
+    return UnsettledFile(
+        f"the database {show(path)} is locked by a writer: {error}",
+        unchanged="nothing was committed",
+        hint="try again, or name a `quiesce` command in kai.yaml",
+        path=show(path),
+    )
+
+
+@contextmanager
+def reading(path: bytes, timeout: float) -> Iterator[None]:
+    """Hold a read transaction: until it ends, nobody changes the main file.
+
+    Raises UnsettledFile when a writer holds the database for longer than ``timeout`` seconds, NotReadable when
+    SQLite does not take the file for a database.
+    """
+    connection = None
+    try:
+        connection = _begin(path, timeout)
+        yield
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _begin(path: bytes, timeout: float) -> sqlite3.Connection:
+    last: sqlite3.Error | None = None
+    for mode in ("rw", "ro"):
+        connection = _connect(path, mode, timeout)
+        try:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            connection.close()
+            if _is_busy(error):
+                raise _unsettled(path, error) from error
+            last = error
+        else:
+            return connection
+    raise NotReadable(str(last))
+
+
+def backup(path: bytes, to: Scratch, timeout: float) -> Source:
+    """Read one committed state of a database whose log holds some of it.
+
+    Up to 32 MiB the bytes are those that the main file would have after a checkpoint. A larger database goes through
+    SQLite's backup into the file that ``to`` names, which has counters of its own in its header. Equal states give equal
+    bytes either way. Raises as ``reading`` does.
+    """
+    last: sqlite3.Error | None = None
+    for mode in ("ro", "rw"):
+        source = _connect(path, mode, timeout)
+        try:
+            source.execute("BEGIN")
+            source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return _read_out(source, to)
+        except sqlite3.Error as error:
+            if _is_busy(error):
+                raise _unsettled(path, error) from error
+            last = error
+        finally:
+            source.close()
+    raise NotReadable(str(last))
+
+
+def _read_out(source: sqlite3.Connection, to: Scratch) -> Source:
+    pages = source.execute("PRAGMA page_count").fetchone()[0] * source.execute("PRAGMA page_size").fetchone()[0]
+    if pages <= IN_MEMORY:
+        return io.BytesIO(source.serialize())
+    target = sqlite3.connect(to.path, isolation_level=None)
+    try:
+        # The copy is scratch: it is read once, and stored with checks of its own.
+        target.execute("PRAGMA journal_mode=OFF")
+        target.execute("PRAGMA synchronous=OFF")
+        source.backup(target)
+    finally:
+        target.close()
+    return to.open()
+
+
+class Scratch:
+    """A file that lasts as long as the context."""
+
+    def __init__(self, vfs: Vfs, path: str) -> None:
+        self.path = path
+        self._vfs = vfs
+        self._file: BinaryIO | None = None
+
+    def open(self) -> BinaryIO:
+        """Read what was written to it."""
+        self._file = open(self.path, "rb")  # noqa: SIM115 - closed with the context
+        return self._file
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._vfs.unlink(self.path, missing_ok=True)
+
+
+def size_of(source: Source) -> int:
+    """How many bytes a seekable source has; it stands at its start again."""
+    assert isinstance(source, io.IOBase)
+    size = source.seek(0, io.SEEK_END)
+    source.seek(0)
+    return size
+
+
+class Guards:
+    """Databases that are about to be replaced: watched while they are captured, then locked, then let go.
+
+    A descriptor that the capture read a guarded file with is kept until the end, for closing it would drop the locks.
+    """
+
+    def __init__(self, wait: float, sleep: Sleep) -> None:
+        self._wait = wait
+        self._sleep = sleep
+        self._held: dict[bytes, _Guard] = {}
+        self._fds: list[int] = []
+
+    def __enter__(self) -> Guards:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for guard in self._held.values():
+            guard.release()
+        for fd in self._fds:
+            os.close(fd)
+
+    def watch(self, path: bytes) -> None:
+        """Take note of the state that a database is in; does nothing for what SQLite cannot read."""
+        connection = _connect(path, "rw", 0)
+        try:
+            version = connection.execute("PRAGMA data_version").fetchone()[0]
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error:
+            connection.close()
+            return
+        self._held[path] = _Guard(path, connection, version, os.stat(path).st_ino)
+
+    def keep(self, fd: int) -> None:
+        """Close ``fd`` at the end, not now."""
+        self._fds.append(fd)
+
+    def lock(self, path: bytes) -> bool:
+        """Hold a watched database so that no other connection reads or writes it; whether it changed since.
+
+        Its log is checkpointed and gone. Leaving WAL mode needs that nobody else has the database open, which is what
+        makes its file safe to replace. Whoever waits for the lock meanwhile finds the file moved, and SQLite refuses to
+        write to it. Raises AgentBusy after the wait.
+        """
+        guard = self._held.get(path)
+        if guard is None:
+            return False
+        waited = 0.0
+        while not guard.try_lock():
+            if waited >= self._wait:
+                raise AgentBusy(
+                    f"the database {show(path)} is open elsewhere and cannot be locked",
+                    unchanged="nothing moved",
+                    hint="stop the agent, name a `quiesce` command in kai.yaml, or say --live",
+                    path=show(path),
+                )
+            self._sleep(POLL)
+            waited += POLL
+        return guard.changed()
+
+    def source(self, path: bytes) -> Source:
+        """Read the main file of a locked database, as it was in the journal mode that it had."""
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self.keep(fd)
+        return _LockedFile(fd, was_wal=self._held[path].was_wal)
+
+
+class _LockedFile:
+    def __init__(self, fd: int, *, was_wal: bool) -> None:
+        self._fd = fd
+        self._at = 0
+        self._was_wal = was_wal
+
+    def read(self, size: int, /) -> bytes:
+        data = os.pread(self._fd, size, self._at)
+        if self._at == 0 and self._was_wal and len(data) >= HEADER:
+            data = data[:18] + b"\x02\x02" + data[20:]
+        self._at += len(data)
+        return data
+
+
+class _Guard:
+    def __init__(self, path: bytes, connection: sqlite3.Connection, version: int, inode: int) -> None:
+        self.path = path
+        self.connection = connection
+        self.was_wal = False
+        self._version = version
+        self._inode = inode
+
+    def try_lock(self) -> bool:
+        try:
+            if self.connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+                self.connection.execute("PRAGMA journal_mode=DELETE")
+                self.was_wal = True
+            self.connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            if not _is_busy(error):
+                raise UnsettledFile(
+                    f"the database {show(self.path)} cannot be locked: {error}",
+                    unchanged="nothing moved",
+                    hint="look whether the disk is full or the file damaged, or say --live",
+                    path=show(self.path),
+                ) from error
+            return False
+        return True
+
+    def changed(self) -> bool:
+        version = self.connection.execute("PRAGMA data_version").fetchone()[0]
+        return bool(version != self._version)
+
+    def release(self) -> None:
+        """Let go; a database that was not replaced after all gets its journal mode back."""
+        with suppress(sqlite3.Error, OSError):
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            if self.was_wal and os.stat(self.path).st_ino == self._inode:
+                self.connection.execute("PRAGMA journal_mode=WAL")
+        self.connection.close()

@@ -1,0 +1,1 @@
+"""Bytes: objects, packs, the catalog."""

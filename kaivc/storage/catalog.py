@@ -1,0 +1,267 @@
+"""The SQLite catalog of a home: its connection, its schema, its one transaction.
+
+The tables' subjects stand in ``index.py`` (packs and objects), ``journal.py`` (refs, reflog, ops, intents) and
+``caches.py`` (views, seals, stat cache). SQLite's pages carry no checksum, so rows that matter carry an xxh3-64 of
+their own values, compared on each read. Schema and meaning: docs/format/catalog.md. The format is unstable.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import msgpack
+import xxhash
+
+from kaivc.errors import (
+    ChecksumMismatch,
+    KaiError,
+    LockTimeout,
+    NoSpace,
+    OutcomeUnknown,
+    StorageFailed,
+    UnknownFormat,
+)
+
+FORMAT = 0
+BUSY_SECONDS = 30.0
+"""How long a transaction waits for another home-wide one; each takes milliseconds."""
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE agents (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_ns INTEGER NOT NULL,
+    op_seq INTEGER NOT NULL, op_head BLOB NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE packs (id INTEGER PRIMARY KEY, agent INTEGER NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,
+    committed INTEGER NOT NULL, checksum INTEGER NOT NULL, UNIQUE (agent, name));
+CREATE TABLE objects (agent INTEGER NOT NULL, id BLOB NOT NULL, kind INTEGER NOT NULL, pack INTEGER NOT NULL,
+    offset INTEGER NOT NULL, length INTEGER NOT NULL, size INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (agent, id)) WITHOUT ROWID;
+CREATE TABLE refs (agent INTEGER NOT NULL, name TEXT NOT NULL, oid BLOB NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (agent, name)) WITHOUT ROWID;
+CREATE TABLE ops (agent INTEGER NOT NULL, seq INTEGER NOT NULL, op_id TEXT NOT NULL, digest BLOB NOT NULL,
+    payload BLOB, pack INTEGER, offset INTEGER, PRIMARY KEY (agent, seq)) WITHOUT ROWID;
+CREATE UNIQUE INDEX ops_by_id ON ops (agent, op_id);
+CREATE TABLE reflog (agent INTEGER NOT NULL, seq INTEGER NOT NULL, ord INTEGER NOT NULL, ref TEXT NOT NULL,
+    old BLOB, new BLOB, actor TEXT NOT NULL, time_ns INTEGER NOT NULL, reason TEXT NOT NULL, verb TEXT NOT NULL,
+    op_id TEXT NOT NULL, undoes INTEGER, backup INTEGER, workspace INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (agent, seq, ord)) WITHOUT ROWID;
+CREATE INDEX reflog_by_ref ON reflog (agent, ref, seq);
+CREATE TABLE intents (id INTEGER PRIMARY KEY AUTOINCREMENT, agent INTEGER NOT NULL, kind TEXT NOT NULL,
+    payload BLOB NOT NULL, checksum INTEGER NOT NULL);
+CREATE INDEX intents_by_agent ON intents (agent);
+CREATE TABLE views (agent INTEGER NOT NULL, tag TEXT NOT NULL, used INTEGER NOT NULL, verified_ns INTEGER NOT NULL,
+    PRIMARY KEY (agent, tag)) WITHOUT ROWID;
+CREATE TABLE seals (agent INTEGER NOT NULL, dev INTEGER NOT NULL, inode INTEGER NOT NULL, oid BLOB NOT NULL,
+    size INTEGER NOT NULL, mode INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    checksum INTEGER NOT NULL, PRIMARY KEY (agent, dev, inode)) WITHOUT ROWID;
+CREATE TABLE stat_cache (agent INTEGER NOT NULL, dir BLOB NOT NULL, data BLOB NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (agent, dir)) WITHOUT ROWID;
+"""
+
+
+def checksum(*values: Any) -> int:
+    """What a row's checksum column holds: xxh3-64 of the msgpack array of its other values, as signed 64 bits."""
+    number: int = xxhash.xxh3_64_intdigest(msgpack.packb(values))
+    return number - (1 << 64) if number >> 63 else number
+
+
+def damaged(what: str) -> ChecksumMismatch:
+    """The error for a row that is not what was written."""
+    return ChecksumMismatch(
+        f"the catalog's row of {what} is damaged",
+        unchanged="nothing was written",
+        hint="the packs hold what is needed to rebuild it; keep the home as it is and restore `.kai/catalog.sqlite` "
+        "from a copy",
+        row=what,
+    )
+
+
+def checked(row: Sequence[Any], what: str) -> Sequence[Any]:
+    """The row's values without its last one, the checksum, once they agree."""
+    if checksum(*row[:-1]) != row[-1]:
+        raise damaged(what)
+    return row[:-1]
+
+
+class AgentRow(NamedTuple):
+    """One agent; ``op_seq`` and ``op_head`` are the number and the digest of its newest op record."""
+
+    id: int
+    name: str
+    created_ns: int
+    op_seq: int
+    op_head: bytes
+
+
+class Catalog:
+    """The catalog at ``path``; one connection for each process and thread."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._local = threading.local()
+
+    # ------------------------------------------------------------ connection
+
+    @classmethod
+    def create(cls, path: str, meta: dict[str, Any]) -> Catalog:
+        """Make a new catalog with its schema; ``meta`` is kept for good."""
+        catalog = cls(path)
+        with _mapped(), catalog._connect(path, "rwc") as db:
+            db.execute("PRAGMA journal_mode=WAL")
+        with catalog.transaction() as db:
+            for statement in SCHEMA.split(";\n"):
+                db.execute(statement)
+            rows = {"format": FORMAT, **meta}.items()
+            db.executemany("INSERT INTO meta VALUES (?, ?)", list(rows))
+        return catalog
+
+    @classmethod
+    def open(cls, path: str) -> Catalog:
+        """Open the catalog of a home; UnknownFormat when a later release wrote it."""
+        catalog = cls(path)
+        found = catalog.meta().get("format")
+        if found != FORMAT:
+            raise UnknownFormat(
+                f"the home's catalog has format {found!r}; this release knows {FORMAT}",
+                hint="use the release that wrote it, or a later one",
+            )
+        return catalog
+
+    @staticmethod
+    def _connect(path: str, mode: str) -> sqlite3.Connection:
+        quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        return sqlite3.connect(
+            f"file:{quoted}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS
+        )
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """This thread's connection; never one that was carried over a fork."""
+        pid, connection = getattr(self._local, "mine", (0, None))
+        if pid != os.getpid() or connection is None:
+            with _mapped():
+                connection = self._connect(self.path, "rw")
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("PRAGMA trusted_schema=OFF")
+            if pid and pid != os.getpid():
+                _ORPHANS.append(self._local.mine)
+            self._local.mine = (os.getpid(), connection)
+        assert isinstance(connection, sqlite3.Connection)
+        return connection
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        pid, connection = getattr(self._local, "mine", (0, None))
+        if connection is not None and pid == os.getpid():
+            connection.close()
+        self._local.mine = (0, None)
+
+    # ------------------------------------------------------------ reading and writing
+
+    def rows(self, sql: str, args: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query."""
+        with _mapped():
+            return self.db.execute(sql, args).fetchall()
+
+    def row(self, sql: str, args: Sequence[Any] = ()) -> Any:
+        """The first row of a query, or None."""
+        with _mapped():
+            return self.db.execute(sql, args).fetchone()
+
+    @contextmanager
+    def transaction(self, op_id: str = "", *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """All or nothing; on the disk when it ends, if ``durable``.
+
+        Raises OutcomeUnknown, with the op id, when the last sync fails: it may or may not have landed.
+        """
+        db = self.db
+        with _mapped():
+            db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            db.execute("BEGIN IMMEDIATE")
+        try:
+            with _mapped():
+                yield db
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        try:
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._after_failed_commit(db, error, op_id)
+
+    def _after_failed_commit(self, db: sqlite3.Connection, error: sqlite3.Error, op_id: str) -> None:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        self.close()
+        if getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_BUSY"):
+            raise _translated(error) from error
+        raise OutcomeUnknown(
+            f"the catalog could not be synced ({error}); the operation may or may not have landed",
+            hint=f"check the disk, then look whether `kai reflog` shows operation {op_id}; repeating with "
+            f"`--op-id {op_id}` is safe" if op_id else "check the disk, then run the command again",
+            op_id=op_id,
+        ) from error
+
+    # ------------------------------------------------------------ the home and its agents
+
+    def meta(self) -> dict[str, Any]:
+        """What was fixed when the home was made."""
+        return dict(self.rows("SELECT key, value FROM meta"))
+
+    def agent(self, name: str) -> AgentRow | None:
+        """The agent of that name."""
+        row = self.row(
+            "SELECT id, name, created_ns, op_seq, op_head, checksum FROM agents WHERE name = ?", (name,)
+        )
+        return AgentRow(*checked(row, f"agent {name}")) if row else None
+
+    def agent_names(self) -> list[str]:
+        """All agents, by name."""
+        return [name for (name,) in self.rows("SELECT name FROM agents ORDER BY name")]
+
+
+def put_agent(db: sqlite3.Connection, agent: AgentRow) -> None:
+    """Write an agent's row."""
+    db.execute("INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?)", (*agent, checksum(*agent)))
+
+
+_ORPHANS: list[Any] = []
+"""Connections from before a fork: closing one here would drop the parent's locks."""
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translated(error) from error
+
+
+def _translated(error: sqlite3.Error) -> KaiError:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return LockTimeout(
+            "another process has been writing the catalog for too long",
+            unchanged="nothing was written",
+            hint="run the command again",
+        )
+    if name == "SQLITE_FULL":
+        return NoSpace(
+            "the disk is full", unchanged="nothing was written", hint="free some space, then run the command again"
+        )
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such table" in str(error):
+        return ChecksumMismatch(
+            f"the catalog is damaged: {error}",
+            unchanged="nothing was written",
+            hint="keep the home as it is; restore `.kai/catalog.sqlite` from a copy",
+        )
+    return StorageFailed(
+        f"the catalog cannot be used: {error}",
+        unchanged="nothing was written",
+        hint="check permissions, space and the health of the disk",
+    )

@@ -1,0 +1,218 @@
+"""The catalog's journal: refs, their reflog, the chain of op records, and intents.
+
+An op record is the canonical msgpack map of one transaction of one agent. Each holds the SHA-256 of the one before,
+so that none can be changed or left out unseen. The reflog's rows are its index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgpack
+
+from kaivc.names import ObjectId, RefName, ReflogEntry
+from kaivc.storage.catalog import AgentRow, Catalog, checked, checksum, put_agent
+
+GENESIS = bytes(32)
+"""What the first op record names as the one before."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """One transaction: what moved, who moved it, when and why."""
+
+    verb: str
+    op_id: str
+    actor: str
+    time_ns: int
+    reason: str
+    undoes: int | None = None
+    backup: int | None = None
+    workspace: bool = False
+
+
+class Move(NamedTuple):
+    """One ref's move within an op."""
+
+    ref: str
+    old: bytes | None
+    new: bytes | None
+
+
+class OpRow(NamedTuple):
+    """An op record; ``payload`` is None once a pack holds it."""
+
+    seq: int
+    digest: bytes
+    payload: bytes | None
+    pack: int | None
+    offset: int | None
+
+
+def encode_op(op: Op, home: str, agent: str, seq: int, prev: bytes, moves: list[Move]) -> bytes:
+    """The op record: a msgpack map with its keys in order, so that equal ops have equal bytes."""
+    fields: dict[str, Any] = {
+        "v": 0,
+        "home": home,
+        "agent": agent,
+        "seq": seq,
+        "prev": prev,
+        "op_id": op.op_id,
+        "verb": op.verb,
+        "actor": op.actor,
+        "time_ns": op.time_ns,
+        "reason": op.reason,
+        "undoes": op.undoes,
+        "backup": op.backup,
+        "workspace": op.workspace,
+        "moves": [list(move) for move in moves],
+    }
+    packed: bytes = msgpack.packb({key: fields[key] for key in sorted(fields)})
+    return packed
+
+
+def digest_op(record: bytes) -> bytes:
+    """What the next op record names as the one before."""
+    return hashlib.sha256(record).digest()
+
+
+# ---------------------------------------------------------------- refs
+
+
+def ref(catalog: Catalog, agent: int, name: str) -> ObjectId | None:
+    """What a ref points at."""
+    row = catalog.row("SELECT name, oid, checksum FROM refs WHERE agent = ? AND name = ?", (agent, name))
+    return ObjectId(checked(row, f"ref {name}")[1]) if row else None
+
+
+def refs(catalog: Catalog, agent: int, prefix: str) -> dict[RefName, ObjectId]:
+    """All refs whose name begins with ``prefix``, by name."""
+    rows = catalog.rows(
+        "SELECT name, oid, checksum FROM refs WHERE agent = ? AND name >= ? AND name < ? ORDER BY name",
+        (agent, prefix, prefix + "\U0010ffff"),
+    )
+    return {RefName(row[0]): ObjectId(checked(row, f"ref {row[0]}")[1]) for row in rows}
+
+
+def put_ref(db: sqlite3.Connection, agent: int, name: str, oid: bytes | None) -> None:
+    """Point a ref at ``oid``; None removes it."""
+    if oid is None:
+        db.execute("DELETE FROM refs WHERE agent = ? AND name = ?", (agent, name))
+    else:
+        db.execute("INSERT OR REPLACE INTO refs VALUES (?, ?, ?, ?)", (agent, name, oid, checksum(name, oid)))
+
+
+# ---------------------------------------------------------------- ops and reflog
+
+
+def append_op(db: sqlite3.Connection, home: str, agent: AgentRow, op: Op, moves: list[Move]) -> tuple[int, bytes]:
+    """Add an op to the chain and its moves to the reflog; its number and its record."""
+    seq = agent.op_seq + 1
+    record = encode_op(op, home, agent.name, seq, agent.op_head, moves)
+    digest = digest_op(record)
+    db.execute("INSERT INTO ops VALUES (?, ?, ?, ?, ?, NULL, NULL)", (agent.id, seq, op.op_id, digest, record))
+    for ordinal, move in enumerate(moves):
+        values = (
+            seq, ordinal, move.ref, move.old, move.new, op.actor, op.time_ns, op.reason, op.verb, op.op_id,
+            op.undoes, op.backup, int(op.workspace),
+        )  # fmt: skip
+        db.execute(
+            "INSERT INTO reflog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (agent.id, *values, checksum(*values)),
+        )
+    put_agent(db, agent._replace(op_seq=seq, op_head=digest))
+    return seq, record
+
+
+def unpacked_ops(catalog: Catalog, agent: int) -> list[OpRow]:
+    """The op records that no pack is known to hold, oldest first."""
+    rows = catalog.rows(
+        "SELECT seq, digest, payload, pack, offset FROM ops WHERE agent = ? AND payload IS NOT NULL ORDER BY seq",
+        (agent,),
+    )
+    return [OpRow(*row) for row in rows]
+
+
+def ops(catalog: Catalog, agent: int) -> list[OpRow]:
+    """The whole chain, oldest first."""
+    rows = catalog.rows("SELECT seq, digest, payload, pack, offset FROM ops WHERE agent = ? ORDER BY seq", (agent,))
+    return [OpRow(*row) for row in rows]
+
+
+def op_packed(db: sqlite3.Connection, agent: int, seq: int, pack: int, offset: int) -> None:
+    """Note that a pack holds an op record."""
+    db.execute(
+        "UPDATE ops SET payload = NULL, pack = ?, offset = ? WHERE agent = ? AND seq = ?", (pack, offset, agent, seq)
+    )
+
+
+def op_seq(catalog: Catalog, agent: int, op_id: str) -> int | None:
+    """The number of the op of that id."""
+    row = catalog.row("SELECT seq FROM ops WHERE agent = ? AND op_id = ?", (agent, op_id))
+    return row[0] if row else None
+
+
+_REFLOG = (
+    "SELECT seq, ord, ref, old, new, actor, time_ns, reason, verb, op_id, undoes, backup, workspace, checksum "
+    "FROM reflog WHERE agent = ? "
+)
+
+
+def _entry(row: Any) -> ReflogEntry:
+    seq, _, name, old, new, actor, time_ns, reason, verb, op_id, undoes, backup, workspace = checked(
+        row, f"reflog entry {row[0]}"
+    )
+    return ReflogEntry(
+        seq, RefName(name), old, new, actor, time_ns, reason, verb, op_id, undoes, backup, bool(workspace)
+    )
+
+
+def reflog(catalog: Catalog, agent: int, name: str | None = None, limit: int = -1) -> list[ReflogEntry]:
+    """The moves of one ref, or of all, newest first."""
+    if name is None:
+        rows = catalog.rows(_REFLOG + "ORDER BY seq DESC, ord LIMIT ?", (agent, limit))
+    else:
+        rows = catalog.rows(_REFLOG + "AND ref = ? ORDER BY seq DESC LIMIT ?", (agent, name, limit))
+    return [_entry(row) for row in rows]
+
+
+def reflog_of(catalog: Catalog, agent: int, seq: int) -> list[ReflogEntry]:
+    """The moves of one op."""
+    return [_entry(row) for row in catalog.rows(_REFLOG + "AND seq = ? ORDER BY ord", (agent, seq))]
+
+
+# ---------------------------------------------------------------- intents
+
+
+class IntentRow(NamedTuple):
+    """Something that is still to be done after a transaction."""
+
+    id: int
+    kind: str
+    payload: bytes
+
+
+def put_intent(db: sqlite3.Connection, agent: int, kind: str, payload: bytes) -> None:
+    """Note what is to be done."""
+    db.execute(
+        "INSERT INTO intents (agent, kind, payload, checksum) VALUES (?, ?, ?, ?)",
+        (agent, kind, payload, checksum(kind, payload)),
+    )
+
+
+def intents(catalog: Catalog, agent: int) -> list[IntentRow]:
+    """What is to be done, in order."""
+    rows = catalog.rows("SELECT id, kind, payload, checksum FROM intents WHERE agent = ? ORDER BY id", (agent,))
+    found = []
+    for number, kind, payload, stored in rows:
+        checked((kind, payload, stored), f"intent {number}")
+        found.append(IntentRow(number, kind, payload))
+    return found
+
+
+def drop_intents(db: sqlite3.Connection, numbers: list[int]) -> None:
+    """Forget intents that are done."""
+    db.executemany("DELETE FROM intents WHERE id = ?", [(number,) for number in numbers])

@@ -1,0 +1,358 @@
+"""Append-only packs of checksummed records.
+
+::
+
+    file    = magic record*
+    record  = prefix header check4 payload check8
+    prefix  = "KR" kind:u8 codec:u8 header_len:u16 flags:u16 payload_len:u64      (little-endian, 16 bytes)
+    header  = msgpack map of small integers to values; a reader passes over keys that it does not know
+    check4  = low 32 bits of xxh3-64 of prefix and header
+    check8  = xxh3-64 of payload
+
+A pack is never truncated and never rewritten; what a crash leaves past the committed end is garbage that nobody
+names. A sealed pack ends with a FOOTER record, which lists the others, and a trailer that says where it is.
+The full description stands in docs/format/pack.md. The format is unstable.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import msgpack
+import xxhash
+
+from kaivc.errors import ChecksumMismatch, StorageFailed, UnknownFormat
+from kaivc.storage import compression
+from kaivc.vfs import Vfs
+
+MAGIC = b"KAIPACK\x00"
+TRAILER_MAGIC = b"KAIPEND\x00"
+PREFIX = struct.Struct("<2sBBHHQ")
+MARK = b"KR"
+TRAILER = struct.Struct("<Q8s")
+MAX_HEADER = 4096
+MAX_PAYLOAD = 1 << 31
+MIN_GAIN = 16
+LIMITS = {
+    "max_bin_len": MAX_HEADER,
+    "max_str_len": MAX_HEADER,
+    "max_map_len": 64,
+    "max_array_len": 64,
+    "max_ext_len": 0,
+}
+
+
+class RecordKind(IntEnum):
+    """What a record holds; 1 to 4 are git's objects."""
+
+    BLOB = 1
+    TREE = 2
+    COMMIT = 3
+    TAG = 4
+    CHUNK = 5
+    CHUNK_LIST = 6
+    OP = 7
+    FOOTER = 8
+
+
+class Codec(IntEnum):
+    """How a payload is encoded."""
+
+    RAW = 0
+    ZSTD = 1
+
+
+class Key(IntEnum):
+    """Keys of a record's header."""
+
+    ID = 1
+    SIZE = 2
+
+
+class Location(NamedTuple):
+    """Where a record lies: its first byte and its length with all its parts."""
+
+    offset: int
+    length: int
+
+
+class Header(NamedTuple):
+    """The checked head of a record; ``payload_at`` counts from the start of the file."""
+
+    kind: int
+    codec: int
+    id: bytes
+    size: int
+    where: Location
+    payload_at: int
+    payload_len: int
+
+
+def _check8(data: bytes | memoryview) -> bytes:
+    return struct.pack("<Q", xxhash.xxh3_64_intdigest(data))
+
+
+def encode(kind: int, id_: bytes, data: bytes, level: int) -> bytes:
+    """A whole record; compressed when that saves enough to pay for reading it."""
+    codec, payload = Codec.RAW, data
+    if len(data) > 3 * MIN_GAIN:
+        frame = compression.compress(data, level)
+        if len(frame) + MIN_GAIN < len(data):
+            codec, payload = Codec.ZSTD, frame
+    header = msgpack.packb({int(Key.ID): id_, int(Key.SIZE): len(data)})
+    head = PREFIX.pack(MARK, kind, codec, len(header), 0, len(payload)) + header
+    return b"".join([head, _check8(head)[:4], payload, _check8(payload)])
+
+
+@dataclass(frozen=True)
+class PackReader:
+    """Reads one pack by positioned reads into bounded buffers.
+
+    Positioned reads, not mmap: a map of a file that is cut short kills the process.
+    """
+
+    fd: int
+    path: str
+
+    @classmethod
+    def open(cls, path: str) -> PackReader:
+        """Open a pack; UnknownFormat if it is none. FileNotFoundError passes through."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageFailed(f"opening pack {path!r}: {error.strerror}") from error
+        try:
+            check_magic(fd, path)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(fd, path)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.fd)
+
+    def header(self, offset: int) -> Header:
+        """The head of the record at ``offset``; ChecksumMismatch unless it is whole."""
+        return read_header(self.fd, offset, self.path)
+
+    def payload(self, header: Header) -> bytes:
+        """The decoded content of a record; ChecksumMismatch unless it is what was written."""
+        raw = _pread(self.fd, header.payload_len + 8, header.payload_at)
+        if len(raw) != header.payload_len + 8 or _check8(memoryview(raw)[:-8]) != raw[-8:]:
+            raise _damaged(self.path, header.where.offset, "the payload's checksum does not match")
+        data = raw[:-8]
+        if header.codec == Codec.ZSTD:
+            return compression.decompress(data, header.size)
+        if header.codec != Codec.RAW:
+            raise UnknownFormat(
+                f"a record of {self.path} is encoded in a way that this release does not know",
+                hint="use the release that wrote it, or a later one",
+            )
+        if len(data) != header.size:
+            raise _damaged(self.path, header.where.offset, "the size does not match")
+        return data
+
+
+def check_magic(fd: int, path: str) -> None:
+    """Raise UnknownFormat unless the file starts as a pack does."""
+    if _pread(fd, len(MAGIC), 0) != MAGIC:
+        raise UnknownFormat(f"{path} is not a pack that this release can read")
+
+
+def _pread(fd: int, count: int, offset: int) -> bytes:
+    try:
+        data = os.pread(fd, count, offset)
+        while len(data) < count:
+            more = os.pread(fd, count - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+    except OSError as error:
+        raise StorageFailed(f"reading a pack: {error.strerror}") from error
+    return data
+
+
+def _damaged(path: str, offset: int, why: str) -> ChecksumMismatch:
+    return ChecksumMismatch(
+        f"a stored record is damaged: {why} ({path}, byte {offset})",
+        unchanged="nothing was written",
+        hint="see what is hit with `kai verify`; a copy of the home, or a peer, has the bytes",
+        pack=path,
+        offset=offset,
+    )
+
+
+def read_header(fd: int, offset: int, path: str) -> Header:
+    """The head of the record at ``offset`` of an open pack; ChecksumMismatch unless it is whole."""
+    start = _pread(fd, PREFIX.size + 128, offset)
+    if len(start) < PREFIX.size:
+        raise _damaged(path, offset, "the file ends before it")
+    mark, kind, codec, header_len, _flags, payload_len = PREFIX.unpack_from(start)
+    if mark != MARK or header_len > MAX_HEADER or payload_len > MAX_PAYLOAD:
+        raise _damaged(path, offset, "no record begins there")
+    end = PREFIX.size + header_len
+    if len(start) < end + 4:
+        start = _pread(fd, end + 4, offset)
+    if _check8(memoryview(start)[:end])[:4] != start[end : end + 4]:
+        raise _damaged(path, offset, "the header's checksum does not match")
+    fields = _unpack_header(start[PREFIX.size : end], path, offset)
+    where = Location(offset, end + 4 + payload_len + 8)
+    return Header(kind, codec, fields[Key.ID], fields[Key.SIZE], where, offset + end + 4, payload_len)
+
+
+def _unpack_header(data: bytes, path: str, offset: int) -> dict[int, Any]:
+    try:
+        fields = msgpack.unpackb(data, strict_map_key=False, **LIMITS)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise _damaged(path, offset, "the header cannot be read") from error
+    if (
+        not isinstance(fields, dict)
+        or not isinstance(fields.get(Key.ID), bytes)
+        or type(fields.get(Key.SIZE)) is not int
+        or not 0 <= fields[Key.SIZE] <= MAX_PAYLOAD
+    ):
+        raise _damaged(path, offset, "the header lacks what it must have")
+    return fields
+
+
+def scan(fd: int, path: str, start: int, end: int) -> Iterator[Header]:
+    """The heads of all records between two offsets; ChecksumMismatch at the first that is not whole.
+
+    Payload checksums are compared too, in pieces.
+    """
+    offset = start
+    while offset < end:
+        if end - offset == TRAILER.size and _pread(fd, TRAILER.size, offset).endswith(TRAILER_MAGIC):
+            return
+        header = read_header(fd, offset, path)
+        if offset + header.where.length > end:
+            raise _damaged(path, offset, "the file ends within it")
+        digest = xxhash.xxh3_64()
+        position, left = header.payload_at, header.payload_len
+        while left:
+            piece = _pread(fd, min(left, 1 << 20), position)
+            digest.update(piece)
+            position, left = position + len(piece), left - len(piece)
+        if _pread(fd, 8, position) != struct.pack("<Q", digest.intdigest()):
+            raise _damaged(path, offset, "the payload's checksum does not match")
+        yield header
+        offset += header.where.length
+
+
+class PackWriter:
+    """Appends records to one pack, whose lock it holds until closed.
+
+    After a failed write or sync the writer is ``failed``: nothing from it may be acknowledged.
+    """
+
+    BUFFER = 1 << 20
+
+    def __init__(self, vfs: Vfs, fd: int, path: str, end: int) -> None:
+        self.path = path
+        self.end = end
+        self.failed = False
+        self.synced = end
+        self._vfs = vfs
+        self._fd = fd
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+
+    @classmethod
+    def create(cls, vfs: Vfs, path: str) -> PackWriter:
+        """Start a new pack, locked."""
+        fd = vfs.open_append(path)
+        vfs.flock(fd)
+        writer = cls(vfs, fd, path, 0)
+        writer._append(MAGIC)
+        return writer
+
+    def add(self, kind: int, id_: bytes, data: bytes, level: int) -> Location:
+        """Append one record; it is on the disk after ``sync``."""
+        record = encode(kind, id_, data, level)
+        where = Location(self.end, len(record))
+        self._append(record)
+        return where
+
+    def _append(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._pending_size += len(data)
+        self.end += len(data)
+        if self._pending_size >= self.BUFFER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand all records to the system."""
+        if not self._pending:
+            return
+        data, self._pending, self._pending_size = b"".join(self._pending), [], 0
+        with self._failing():
+            self._vfs.write(self._fd, data)
+
+    def sync(self) -> None:
+        """Return when all records are on the disk."""
+        self.flush()
+        if self.synced == self.end:
+            return
+        with self._failing():
+            self._vfs.sync(self._fd)
+        self.synced = self.end
+
+    def seal(self) -> None:
+        """Append the footer and the trailer, and sync."""
+        self.flush()
+        listing = [
+            [header.kind, header.id, header.where.offset, header.where.length, header.size]
+            for header in scan(self._fd, self.path, len(MAGIC), self.end)
+        ]
+        footer = self.add(RecordKind.FOOTER, b"", msgpack.packb({"v": 0, "records": listing}), 3)
+        self._append(TRAILER.pack(footer.offset, TRAILER_MAGIC))
+        self.sync()
+
+    def tail(self, committed: int) -> list[Header]:
+        """What lies past the committed end; ChecksumMismatch unless it is whole records.
+
+        The writer then goes on after them.
+        """
+        size = os.fstat(self._fd).st_size
+        if size < committed:
+            raise _damaged(self.path, size, "the pack is shorter than what was committed")
+        headers = list(scan(self._fd, self.path, committed, size))
+        self.end = size
+        self.synced = committed
+        return headers
+
+    def payload(self, header: Header) -> bytes:
+        """The content of a record of this pack."""
+        return PackReader(self._fd, self.path).payload(header)
+
+    def close(self) -> None:
+        """Hand out what is pending and let go of the lock."""
+        try:
+            if not self.failed:
+                self.flush()
+        finally:
+            self._vfs.close(self._fd)
+
+    def _failing(self) -> _Failing:
+        return _Failing(self)
+
+
+class _Failing:
+    def __init__(self, writer: PackWriter) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> None:
+        if self._writer.failed:
+            raise StorageFailed(f"{self._writer.path} failed before; nothing more is written to it")
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is not None:
+            self._writer.failed = True

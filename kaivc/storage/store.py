@@ -1,0 +1,401 @@
+"""ObjectStore: the objects of one agent, read from packs and added through a ``StoreWriter``.
+
+A blob of up to ``chunks.threshold`` bytes is one record. A larger one is a list of chunks, each stored once; its id is
+still git's id of the whole. Blobs stream both ways, so memory is bounded at any size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgpack
+
+from kaivc.errors import ChecksumMismatch, StorageError
+from kaivc.layout import Layout
+from kaivc.names import ObjectId
+from kaivc.settings import Settings
+from kaivc.storage import index, journal
+from kaivc.storage.catalog import Catalog
+from kaivc.storage.chunking import Source, chunks
+from kaivc.storage.gitobjects import (
+    Commit,
+    Entry,
+    Kind,
+    MalformedObject,
+    ObjectFormat,
+    Tag,
+    decode_commit,
+    decode_tag,
+    decode_tree,
+)
+from kaivc.storage.index import ObjectRow, PackRow, PackState
+from kaivc.storage.pack import Header, PackReader, PackWriter, RecordKind
+from kaivc.vfs import Vfs
+
+OPEN_READERS = 16
+MAX_WHOLE = 256 << 20
+_KIND_OF = {RecordKind.CHUNK_LIST: Kind.BLOB}
+
+
+@dataclass(frozen=True)
+class StorePlace:
+    """Whose objects, and where."""
+
+    layout: Layout
+    agent: str
+    agent_id: int
+    home_id: str
+    format: ObjectFormat
+
+
+class ObjectStore:
+    """Reads the objects of one agent."""
+
+    def __init__(self, catalog: Catalog, place: StorePlace, settings: Settings, vfs: Vfs) -> None:
+        self.catalog = catalog
+        self.place = place
+        self.settings = settings
+        self.vfs = vfs
+        self.format = place.format
+        self._readers: dict[int, PackReader] = {}
+        self._trees: dict[ObjectId, list[tuple[bytes, Entry]]] = {}
+
+    # ------------------------------------------------------------ what is there
+
+    def find(self, oid: bytes) -> ObjectRow | None:
+        """Where an object or chunk lies."""
+        return index.find(self.catalog, self.place.agent_id, oid)
+
+    def contains(self, oid: ObjectId) -> bool:
+        """Whether the object is stored."""
+        return self.find(oid) is not None
+
+    def require(self, oid: bytes) -> ObjectRow:
+        """Where an object lies; ChecksumMismatch if it is missing."""
+        row = self.find(oid)
+        if row is None:
+            raise ChecksumMismatch(
+                f"object {oid.hex()} of agent {self.place.agent} is missing",
+                unchanged="nothing was written",
+                hint="see what is hit with `kai verify`; a copy of the home, or a peer, has it",
+                object=oid.hex(),
+            )
+        return row
+
+    def size(self, oid: ObjectId) -> int:
+        """The size of an object in bytes."""
+        return self.require(oid).size
+
+    def kind(self, oid: ObjectId) -> Kind:
+        """What kind of object it is; MalformedObject for a chunk."""
+        kind = self.require(oid).kind
+        if kind == RecordKind.CHUNK_LIST:
+            return Kind.BLOB
+        if kind not in iter(Kind):
+            raise MalformedObject(f"{oid.hex()} is no git object")
+        return Kind(kind)
+
+    # ------------------------------------------------------------ whole objects
+
+    def read(self, oid: ObjectId, kind: Kind) -> bytes:
+        """The bytes of an object that must be of ``kind``; held whole in memory, so 256 MiB at most."""
+        row = self.require(oid)
+        if _KIND_OF.get(RecordKind(row.kind), row.kind) != kind or row.size > MAX_WHOLE:
+            raise MalformedObject(f"object {oid.hex()} is no {kind.name.lower()} that can be read whole")
+        if row.kind == RecordKind.CHUNK_LIST:
+            return b"".join(self.stream(oid))
+        return self._record(row)
+
+    def tree(self, oid: ObjectId) -> list[tuple[bytes, Entry]]:
+        """The entries of one directory."""
+        found = self._trees.get(oid)
+        if found is None:
+            found = decode_tree(self.read(oid, Kind.TREE), self.format.width)
+            if len(self._trees) > 4096:
+                self._trees.clear()
+            self._trees[oid] = found
+        return found
+
+    def commit(self, oid: ObjectId) -> Commit:
+        """A commit."""
+        return decode_commit(self.read(oid, Kind.COMMIT), self.format.width)
+
+    def tag(self, oid: ObjectId) -> Tag:
+        """An annotated tag."""
+        return decode_tag(self.read(oid, Kind.TAG), self.format.width)
+
+    def stream(self, oid: ObjectId) -> Iterator[bytes]:
+        """The bytes of a blob, in pieces of at most a chunk; each record's checksum is compared."""
+        row = self.require(oid)
+        if row.kind == RecordKind.BLOB:
+            yield self._record(row)
+            return
+        if row.kind != RecordKind.CHUNK_LIST:
+            raise MalformedObject(f"object {oid.hex()} is no blob")
+        total = 0
+        for chunk_id, size in self.chunk_list(row):
+            chunk = self.require(chunk_id)
+            if chunk.kind != RecordKind.CHUNK or chunk.size != size:
+                raise MalformedObject(f"a chunk of {oid.hex()} is not what its list says")
+            total += size
+            yield self._record(chunk)
+        if total != row.size:
+            raise MalformedObject(f"the chunks of {oid.hex()} add up to {total} bytes, not {row.size}")
+
+    def chunk_list(self, row: ObjectRow) -> list[tuple[bytes, int]]:
+        """The (id, size) of each chunk of a large blob."""
+        try:
+            pairs = msgpack.unpackb(self._record(row), use_list=False, max_bin_len=64, max_map_len=0)
+            return [(bytes(chunk_id), int(size)) for chunk_id, size in pairs]
+        except (ValueError, TypeError, msgpack.UnpackException) as error:
+            raise MalformedObject(f"the chunk list of {row.id.hex()} cannot be read") from error
+
+    def check(self, oid: ObjectId) -> None:
+        """Re-hash an object; ChecksumMismatch unless its bytes are those of its id."""
+        kind = self.kind(oid)
+        digest = self.format.header(kind, self.size(oid))
+        for piece in self.stream(oid) if kind is Kind.BLOB else [self.read(oid, kind)]:
+            digest.update(piece)
+        if digest.digest() != oid:
+            raise ChecksumMismatch(
+                f"the stored bytes of {kind.name.lower()} {oid.hex()} are not those of its id",
+                expected=oid.hex(),
+                found=digest.hexdigest(),
+            )
+
+    # ------------------------------------------------------------ records
+
+    def _record(self, row: ObjectRow) -> bytes:
+        reader = self._reader(row)
+        header = reader.header(row.offset)
+        if header.id != row.id or header.kind != row.kind:
+            raise ChecksumMismatch(
+                f"the index of object {row.id.hex()} points at another record",
+                hint="see what is hit with `kai verify`",
+                object=row.id.hex(),
+            )
+        return reader.payload(header)
+
+    def _reader(self, row: ObjectRow) -> PackReader:
+        reader = self._readers.get(row.pack)
+        if reader is None:
+            while len(self._readers) >= OPEN_READERS:
+                self._readers.pop(next(iter(self._readers))).close()
+            reader = self._readers[row.pack] = self._open(row.pack)
+        return reader
+
+    def _open(self, number: int) -> PackReader:
+        names = {pack.id: pack.name for pack in index.packs(self.catalog, self.place.agent_id)}
+        path = self.place.layout.pack(self.place.agent, names.get(number, f"unknown-{number}"))
+        try:
+            return PackReader.open(path)
+        except FileNotFoundError as error:
+            raise ChecksumMismatch(
+                f"pack {path!r} is missing",
+                unchanged="nothing was written",
+                hint="restore it from a copy of the home",
+                pack=path,
+            ) from error
+
+    def close(self) -> None:
+        """Close all packs."""
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+    def writer(self) -> StoreWriter:
+        """A writer of new objects."""
+        return StoreWriter(self)
+
+
+@dataclass
+class _OpenPack:
+    row: PackRow
+    writer: PackWriter
+
+
+class StoreWriter:
+    """Adds objects: appended and synced first, named by one transaction after.
+
+    Use it as a context; ``sync`` before the transaction, ``record`` within it, ``append_op`` after it.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._place = store.place
+        self._pack: _OpenPack | None = None
+        self._done: list[PackRow] = []
+        self._new: dict[bytes, tuple[str, ObjectRow]] = {}
+        self._adopted: list[tuple[str, int, int]] = []
+        self._numbers: dict[str, int] = {}
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._pack is None:
+            return
+        failed = self._pack.writer.failed
+        self._pack.writer.close()
+        if failed and self._pack.row.id:
+            with self._store.catalog.transaction() as db:
+                index.put_pack(db, self._pack.row._replace(state=PackState.FAILED.value))
+
+    # ------------------------------------------------------------ adding
+
+    def contains(self, oid: bytes) -> bool:
+        """Whether the object is stored, or will be."""
+        return oid in self._new or self._store.find(oid) is not None
+
+    def put(self, kind: Kind, data: bytes) -> ObjectId:
+        """Add a whole object; its id."""
+        oid = self._store.format.hash(kind, data)
+        if not self.contains(oid):
+            self._add(RecordKind(kind), oid, data, len(data))
+        return oid
+
+    def put_blob(self, source: Source, size: int) -> ObjectId:
+        """Add a blob of ``size`` bytes that are read from ``source``; its id.
+
+        Raises StorageError's relatives, and whatever ``source`` raises.
+        """
+        if size <= self._store.settings.chunks_threshold:
+            return self.put(Kind.BLOB, _read_all(source, size))
+        digest = self._store.format.header(Kind.BLOB, size)
+        listing: list[tuple[bytes, int]] = []
+        for chunk in chunks(source):
+            digest.update(chunk)
+            chunk_id = hashlib.sha256(chunk).digest()
+            listing.append((chunk_id, len(chunk)))
+            if not self.contains(chunk_id):
+                self._add(RecordKind.CHUNK, chunk_id, chunk, len(chunk))
+        oid = ObjectId(digest.digest())
+        if not self.contains(oid):
+            self._add(RecordKind.CHUNK_LIST, oid, msgpack.packb(listing), size)
+        return oid
+
+    def _add(self, kind: RecordKind, id_: bytes, data: bytes, size: int) -> None:
+        pack = self._open_pack()
+        where = pack.writer.add(kind, id_, data, self._store.settings.compress_level)
+        self._new[id_] = (pack.row.name, ObjectRow(id_, kind, 0, where.offset, where.length, size))
+        if pack.writer.end >= self._store.settings.packs_seal_at:
+            self._seal()
+
+    # ------------------------------------------------------------ packs
+
+    def _open_pack(self) -> _OpenPack:
+        if self._pack is None:
+            self._pack = self._take() or self._create()
+        return self._pack
+
+    def _take(self) -> _OpenPack | None:
+        store = self._store
+        for row in index.packs(store.catalog, self._place.agent_id):
+            if row.state == PackState.OPEN.value and (taken := self._try(row)):
+                if taken.writer.end < store.settings.packs_seal_at:
+                    return taken
+                self._pack = taken
+                self._seal()
+        return None
+
+    def _try(self, row: PackRow) -> _OpenPack | None:
+        path = self._place.layout.pack(self._place.agent, row.name)
+        if not os.path.exists(path):
+            return None
+        fd = self._store.vfs.lock(path)
+        if fd is None:
+            return None
+        writer = PackWriter(self._store.vfs, fd, path, row.committed)
+        try:
+            self._adopt(row.name, writer, writer.tail(row.committed))
+        except ChecksumMismatch:
+            writer.close()
+            self._done.append(row._replace(state=PackState.FAILED.value))
+            return None
+        return _OpenPack(row, writer)
+
+    def _adopt(self, name: str, writer: PackWriter, tail: list[Header]) -> None:
+        """Op records ride behind the transaction that made them: note those that are in the pack already."""
+        found = [header for header in tail if header.kind == RecordKind.OP]
+        if not found:
+            return
+        wanted = {row.digest: row.seq for row in journal.unpacked_ops(self._store.catalog, self._place.agent_id)}
+        for header in found:
+            if header.id in wanted and journal.digest_op(writer.payload(header)) == header.id:
+                self._adopted.append((name, wanted[header.id], header.where.offset))
+
+    def _create(self) -> _OpenPack:
+        layout, vfs = self._place.layout, self._store.vfs
+        name = secrets.token_hex(8)
+        directory = layout.pack_dir(self._place.agent)
+        vfs.make_dirs(directory)
+        writer = PackWriter.create(vfs, layout.pack(self._place.agent, name))
+        vfs.sync_dir(directory)
+        vfs.sync_dir(layout.packs)
+        return _OpenPack(PackRow(0, self._place.agent_id, name, PackState.OPEN.value, 0), writer)
+
+    def _seal(self) -> None:
+        pack = self._pack
+        if pack is None:
+            return
+        self._append_missing_ops(pack)
+        pack.writer.seal()
+        self._done.append(pack.row._replace(state=PackState.SEALED.value, committed=pack.writer.end))
+        pack.writer.close()
+        self._pack = None
+
+    def _append_missing_ops(self, pack: _OpenPack) -> None:
+        adopted = {seq for _, seq, _ in self._adopted}
+        for row in journal.unpacked_ops(self._store.catalog, self._place.agent_id):
+            if row.seq not in adopted and row.payload is not None:
+                where = pack.writer.add(RecordKind.OP, row.digest, row.payload, self._store.settings.compress_level)
+                self._adopted.append((pack.row.name, row.seq, where.offset))
+
+    # ------------------------------------------------------------ making it count
+
+    def sync(self) -> None:
+        """Return when every added object, and every op record so far, is on the disk."""
+        pack = self._open_pack()
+        self._append_missing_ops(pack)
+        pack.writer.sync()
+
+    def record(self, db: sqlite3.Connection) -> None:
+        """Name what was added, within the transaction."""
+        rows = list(self._done)
+        if self._pack is not None:
+            rows.append(self._pack.row._replace(committed=self._pack.writer.synced))
+        for row in rows:
+            self._numbers[row.name] = index.put_pack(db, row)
+        if self._pack is not None:
+            self._pack.row = self._pack.row._replace(id=self._numbers[self._pack.row.name])
+        agent = self._place.agent_id
+        index.put_objects(db, agent, (row._replace(pack=self._numbers[name]) for name, row in self._new.values()))
+        for name, seq, offset in self._adopted:
+            journal.op_packed(db, agent, seq, self._numbers[name], offset)
+
+    def append_op(self, record: bytes) -> None:
+        """Append an op record behind its transaction; it rides on the next sync, and the catalog holds it until then."""
+        pack = self._open_pack()
+        try:
+            pack.writer.add(RecordKind.OP, journal.digest_op(record), record, self._store.settings.compress_level)
+            pack.writer.flush()
+        except StorageError:
+            return  # The transaction stands; the next writer appends the record from the catalog.
+
+
+
+
+def _read_all(source: Source, size: int) -> bytes:
+    parts = []
+    left = size + 1
+    while left > 0 and (part := source.read(left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+

@@ -1,0 +1,229 @@
+"""Trees as flat maps of paths: build, flatten, compare, and what makes one safe.
+
+``Files`` maps a path in bytes, with ``/`` between its parts, to its mode and blob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from kaivc.errors import RefusedPath, TooLarge
+from kaivc.names import ObjectId
+from kaivc.storage.gitobjects import (
+    DIRECTORY,
+    SYMLINK,
+    Entry,
+    Kind,
+    MalformedObject,
+    check_tree_name,
+    encode_tree,
+    folded,
+)
+from kaivc.storage.store import ObjectStore, StoreWriter
+
+Files = Mapping[bytes, Entry]
+MAX_DEPTH = 128
+MAX_PATH = 4096
+MAX_LINK = 4096
+MAX_HOPS = 40
+
+
+class Change(NamedTuple):
+    """What became of a path; ``old`` of None: added, ``new`` of None: removed."""
+
+    path: bytes
+    old: Entry | None
+    new: Entry | None
+
+    @property
+    def status(self) -> str:
+        """As git prints it: A, D, M, or T for another type."""
+        if self.old is None:
+            return "A"
+        if self.new is None:
+            return "D"
+        return "M" if (self.old.mode == SYMLINK) == (self.new.mode == SYMLINK) else "T"
+
+
+# ---------------------------------------------------------------- build and flatten
+
+
+def build(writer: StoreWriter, files: Files, *, fold: bool = True) -> ObjectId:
+    """Add the trees of ``files``; the id of the root.
+
+    RefusedPath if a disk could not hold them; with ``fold``, also if one that folds case could not.
+    """
+    return _build(files, lambda data: writer.put(Kind.TREE, data), fold=fold)
+
+
+def hash_tree(store: ObjectStore, files: Files) -> ObjectId:
+    """The id that ``build`` would give; nothing is stored."""
+    return _build(files, lambda data: store.format.hash(Kind.TREE, data), fold=False)
+
+
+def _build(files: Files, put: Callable[[bytes], ObjectId], *, fold: bool) -> ObjectId:
+    directories: dict[bytes, dict[bytes, Entry]] = {b"": {}}
+    for path, entry in files.items():
+        parent, _, name = path.rpartition(b"/")
+        _need_directory(directories, parent)[name] = entry
+    for path in sorted(directories, key=lambda path: path.count(b"/") if path else -1, reverse=True):
+        listing = directories[path]
+        if fold:
+            _check_listing(path, listing)
+        oid = put(encode_tree(listing.items()))
+        if not path:
+            return oid
+        parent, _, name = path.rpartition(b"/")
+        if name in directories[parent]:
+            raise RefusedPath(f"{show(path)} is both a file and a directory", path=show(path))
+        directories[parent][name] = Entry(DIRECTORY, oid)
+    raise AssertionError("the root is always there")
+
+
+def _need_directory(directories: dict[bytes, dict[bytes, Entry]], path: bytes) -> dict[bytes, Entry]:
+    found = directories.get(path)
+    if found is None:
+        found = directories[path] = {}
+        _need_directory(directories, path.rpartition(b"/")[0])
+    return found
+
+
+def _check_listing(directory: bytes, names: Mapping[bytes, Entry]) -> None:
+    seen: dict[str, bytes] = {}
+    for name in names:
+        check_tree_name(name)
+        other = seen.setdefault(folded(name), name)
+        if other is not name:
+            first, second = sorted([show(_join(directory, other)), show(_join(directory, name))])
+            raise RefusedPath(
+                f"{first} and {second} are one name on a disk that folds case",
+                unchanged="nothing was written",
+                hint="rename one of them",
+                paths=[first, second],
+            )
+
+
+def flatten(store: ObjectStore, tree: ObjectId) -> dict[bytes, Entry]:
+    """The files of a tree, in git's order of full paths; TooLarge past ``limits.max_files``."""
+    files: dict[bytes, Entry] = {}
+    limit = store.settings.limits_max_files
+    for path, entry in _walk(store, tree, b"", 0):
+        files[path] = entry
+        if len(files) > limit:
+            raise TooLarge(f"a tree of more than {limit} files", hint="raise `limits.max_files` in .kai/config.yaml")
+    return files
+
+
+def _walk(store: ObjectStore, tree: ObjectId, prefix: bytes, depth: int) -> Iterator[tuple[bytes, Entry]]:
+    if depth > MAX_DEPTH or len(prefix) > MAX_PATH:
+        raise MalformedObject("a tree that is deeper than any disk")
+    for name, entry in store.tree(tree):
+        if entry.mode == DIRECTORY:
+            yield from _walk(store, entry.oid, prefix + name + b"/", depth + 1)
+        else:
+            yield prefix + name, entry
+
+
+def find(store: ObjectStore, tree: ObjectId, path: bytes) -> Entry | None:
+    """What a tree holds at a path."""
+    entry = Entry(DIRECTORY, tree)
+    for name in path.split(b"/"):
+        if entry.mode != DIRECTORY:
+            return None
+        listing = dict(store.tree(entry.oid))
+        if name not in listing:
+            return None
+        entry = listing[name]
+    return entry
+
+
+# ---------------------------------------------------------------- compare
+
+
+def compare(old: Files, new: Files) -> list[Change]:
+    """What differs, by path."""
+    changed = [path for path, entry in old.items() if new.get(path) != entry]
+    changed += [path for path in new if path not in old]
+    return [Change(path, old.get(path), new.get(path)) for path in sorted(changed)]
+
+
+def diff(store: ObjectStore, old: ObjectId | None, new: ObjectId | None) -> list[Change]:
+    """What differs between two trees, by path; equal subtrees are not read."""
+    return sorted(_diff(store, old, new, b""))
+
+
+def _diff(store: ObjectStore, old: ObjectId | None, new: ObjectId | None, prefix: bytes) -> Iterator[Change]:
+    if old == new:
+        return
+    left = dict(store.tree(old)) if old else {}
+    right = dict(store.tree(new)) if new else {}
+    for name in left.keys() | right.keys():
+        one, two = left.get(name), right.get(name)
+        if one == two:
+            continue
+        path = prefix + name
+        one_tree = one.oid if one and one.mode == DIRECTORY else None
+        two_tree = two.oid if two and two.mode == DIRECTORY else None
+        if one_tree or two_tree:
+            yield from _diff(store, one_tree, two_tree, path + b"/")
+        one_file = None if one_tree else one
+        two_file = None if two_tree else two
+        if one_file or two_file:
+            yield Change(path, one_file, two_file)
+
+
+# ---------------------------------------------------------------- safety
+
+
+def check_links(files: Files, target_of: Callable[[ObjectId], bytes]) -> None:
+    """Refuse symbolic links that are absolute, or that lead out of the tree on any way through it."""
+    links = {path: target_of(entry.oid) for path, entry in files.items() if entry.mode == SYMLINK}
+    for path in links:
+        _follow(path, links)
+
+
+def _follow(path: bytes, links: Mapping[bytes, bytes]) -> None:
+    """Resolve a link part by part, as a kernel would, within the tree."""
+    at: list[bytes] = []
+    todo = path.split(b"/")[::-1]
+    hops = 0
+    while todo:
+        part = todo.pop()
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            if not at:
+                raise _refused_link(path, links[path], "leads out of the agent")
+            at.pop()
+            continue
+        at.append(part)
+        target = links.get(b"/".join(at))
+        if target is None:
+            continue
+        hops += 1
+        if target.startswith(b"/") or not target or len(target) > MAX_LINK or b"\0" in target:
+            raise _refused_link(path, target, "is absolute, empty or overlong")
+        if hops > MAX_HOPS:
+            return  # A loop stays inside, and the kernel refuses to follow it.
+        at.pop()
+        todo += target.split(b"/")[::-1]
+
+
+def _refused_link(path: bytes, target: bytes, why: str) -> RefusedPath:
+    return RefusedPath(
+        f"the symbolic link {show(path)} -> {show(target)} {why}",
+        unchanged="nothing was written",
+        hint="make it relative and let it stay within the agent, or list it in .kaiignore",
+        path=show(path),
+    )
+
+
+def show(path: bytes) -> str:
+    """A path for people: what is not printable UTF-8 is escaped."""
+    text = path.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    return directory + b"/" + name if directory else name

@@ -1,0 +1,345 @@
+"""Versions: what a commit says of itself, how one is written, named and found.
+
+A commit's message is the notes, then one last paragraph of trailers. A checksum is SHA-256 over the records that
+``git ls-tree -r -z --full-tree COMMIT`` prints, kept to the paths of a class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from kaivc import manifest as manifests
+from kaivc import trees
+from kaivc.capture import MANIFEST
+from kaivc.errors import InvalidName, KaiError, NoSuchRevision, NoVersionYet
+from kaivc.manifest import FileClass, Manifest
+from kaivc.names import (
+    Actor,
+    ObjectId,
+    RefName,
+    Version,
+    backup_ref,
+    current_ref,
+    heads_prefix,
+    nearest,
+    tags_prefix,
+    version_ref,
+)
+from kaivc.repository import Repository
+from kaivc.storage.gitobjects import (
+    Commit,
+    Kind,
+    MalformedObject,
+    Tag,
+    clean_message,
+    encode_commit,
+    encode_tag,
+)
+from kaivc.storage.pack import RecordKind
+from kaivc.storage.store import StoreWriter
+from kaivc.trees import Files
+
+TRAILERS = (
+    "Kai-Format",
+    "Kai-Version",
+    "Kai-Parent-Version",
+    "Kai-Snapshot-Type",
+    "Kai-State-Checksum",
+    "Kai-Config-Checksum",
+)
+SNAPSHOT_TYPES = ("auto", "manual", "rollback")
+MAX_NOTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class AgentVersion:
+    """A version, or a backup (then ``version`` is None). Ids in hex, ``created`` as RFC 3339 UTC."""
+
+    agent: str
+    version: str | None
+    commit: str
+    tree: str
+    parent_commit: str | None
+    parent: str | None
+    created: str
+    author: str
+    notes: str
+    snapshot_type: str
+    agent_state_checksum: str
+    config_checksum: str
+
+    @property
+    def oid(self) -> ObjectId:
+        """The raw id of the commit."""
+        return ObjectId(bytes.fromhex(self.commit))
+
+    @property
+    def tree_oid(self) -> ObjectId:
+        """The raw id of the tree."""
+        return ObjectId(bytes.fromhex(self.tree))
+
+    @property
+    def tag(self) -> str:
+        """``v1.2.3``; the first digits of the hash for what has no number."""
+        return f"v{self.version}" if self.version else self.commit[:12]
+
+    def snapshot_meta(self) -> dict[str, str | None]:
+        """What ``snapshot_meta.json`` holds."""
+        return {
+            "version": self.version,
+            "created": self.created,
+            "commit_hash": self.commit,
+            "parent": self.parent,
+            "snapshot_type": self.snapshot_type,
+            "notes": self.notes,
+            "agent_state_checksum": self.agent_state_checksum,
+            "config_checksum": self.config_checksum,
+        }
+
+
+# ---------------------------------------------------------------- checksums
+
+
+def checksum(files: Files, manifest: Manifest, kind: FileClass) -> str:
+    """The checksum of the files of a class; of nothing if there is none."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        if manifest.file_class(path) is kind:
+            entry = files[path]
+            digest.update(b"%06o blob %s\t%s\0" % (entry.mode, entry.oid.hex().encode(), path))
+    return "sha256:" + digest.hexdigest()
+
+
+def manifest_of(repo: Repository, tree: ObjectId) -> Manifest:
+    """The manifest that stands in a tree, or the default; InvalidManifest if it cannot be read."""
+    entry = trees.find(repo.store, tree, MANIFEST)
+    if entry is None:
+        return manifests.DEFAULT
+    return manifests.parse(repo.store.read(entry.oid, Kind.BLOB), MANIFEST.decode())
+
+
+# ---------------------------------------------------------------- writing
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a new commit will say; ``version`` of None makes a backup. ``time`` in whole seconds UTC."""
+
+    files: Files
+    manifest: Manifest
+    parent: AgentVersion | None
+    version: Version | None
+    notes: str
+    snapshot_type: str
+    actor: Actor
+    time: int
+
+
+def check_notes(notes: str) -> str:
+    """Return notes that a commit can hold; InvalidName otherwise."""
+    try:
+        size = len(notes.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidName("the notes are not valid Unicode", unchanged="nothing was committed") from error
+    if "\0" in notes or size > MAX_NOTES:
+        raise InvalidName(
+            f"the notes hold a NUL or more than {MAX_NOTES} bytes",
+            unchanged="nothing was committed",
+            hint="shorten them; a file of the agent may hold the rest",
+        )
+    return notes
+
+
+def write_commit(repo: Repository, writer: StoreWriter, draft: Draft, *, fold: bool = True) -> ObjectId:
+    """Add the trees and the commit of a draft; the commit's id."""
+    tree = trees.build(writer, draft.files, fold=fold)
+    values = {
+        "Kai-Format": "1",
+        "Kai-Version": str(draft.version) if draft.version else "",
+        "Kai-Parent-Version": (draft.parent.version or "") if draft.parent else "",
+        "Kai-Snapshot-Type": draft.snapshot_type,
+        "Kai-State-Checksum": checksum(draft.files, draft.manifest, FileClass.STATE),
+        "Kai-Config-Checksum": checksum(draft.files, draft.manifest, FileClass.CONFIG),
+    }
+    trailers = "\n".join(f"{name}: {value}" for name, value in values.items() if value)
+    message = clean_message(draft.notes) + "\n" + trailers + "\n"
+    parent = draft.parent.oid if draft.parent else None
+    return writer.put(
+        Kind.COMMIT, encode_commit(Commit(tree, parent, str(draft.actor), draft.time, message))
+    )
+
+
+def write_tag(repo: Repository, writer: StoreWriter, draft: Draft, commit: ObjectId) -> ObjectId:
+    """Add the annotated tag of a version; the tag's id."""
+    assert draft.version is not None
+    name = f"{repo.name}/{draft.version.tag}"
+    return writer.put(
+        Kind.TAG, encode_tag(Tag(commit, name, str(draft.actor), draft.time, clean_message(draft.notes)))
+    )
+
+
+# ---------------------------------------------------------------- reading
+
+
+def describe(repo: Repository, oid: ObjectId) -> AgentVersion:
+    """What a commit says; ChecksumMismatch's MalformedObject if it is none of ours."""
+    commit = repo.store.commit(oid)
+    notes, trailers = parse_message(commit.message)
+    return AgentVersion(
+        agent=repo.name,
+        version=trailers.get("Kai-Version"),
+        commit=oid.hex(),
+        tree=commit.tree.hex(),
+        parent_commit=commit.parent.hex() if commit.parent else None,
+        parent=trailers.get("Kai-Parent-Version"),
+        created=rfc3339(commit.time),
+        author=commit.who,
+        notes=notes,
+        snapshot_type=trailers["Kai-Snapshot-Type"],
+        agent_state_checksum=trailers["Kai-State-Checksum"],
+        config_checksum=trailers["Kai-Config-Checksum"],
+    )
+
+
+def parse_message(message: str) -> tuple[str, dict[str, str]]:
+    """The notes and the trailers; MalformedObject unless each needed one is there once, in order."""
+    notes, _, last = message.rstrip("\n").rpartition("\n\n")
+    pairs = [line.partition(": ") for line in last.split("\n")]
+    names = [name for name, _, _ in pairs]
+    needed = {"Kai-Format", "Kai-Snapshot-Type", "Kai-State-Checksum", "Kai-Config-Checksum"}
+    if names != [name for name in TRAILERS if name in names] or not needed <= set(names):
+        raise MalformedObject("a commit's message does not end with the trailers of a version")
+    trailers = {name: value for name, _, value in pairs}
+    if trailers["Kai-Snapshot-Type"] not in SNAPSHOT_TYPES:
+        raise MalformedObject(f"a commit of type {trailers['Kai-Snapshot-Type']!r}")
+    for name in ("Kai-Version", "Kai-Parent-Version"):
+        if name in trailers:
+            Version.parse(trailers[name])
+    return notes, trailers
+
+
+def rfc3339(seconds: int) -> str:
+    """A time as ``2026-11-01T12:00:00Z``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def numbers(repo: Repository) -> list[Version]:
+    """The numbers of all versions, lowest first."""
+    prefix = tags_prefix(repo.name)
+    return sorted(Version.parse(name.removeprefix(prefix)) for name in repo.refs(prefix))
+
+
+def every(repo: Repository) -> list[AgentVersion]:
+    """All versions, lowest number first."""
+    return [of_tag(repo, version_ref(repo.name, number)) for number in numbers(repo)]
+
+
+def of_tag(repo: Repository, name: RefName) -> AgentVersion:
+    """The version that a tag names; MalformedObject if tag and commit disagree."""
+    oid = repo.ref(name)
+    if oid is None:
+        raise NoSuchRevision(f"there is no {name}", ref=name)
+    tag = repo.store.tag(oid)
+    version = describe(repo, tag.target)
+    if tag.name != name.removeprefix("refs/tags/") or tag.name != f"{repo.name}/v{version.version}":
+        raise MalformedObject(f"the tag {name} names {tag.name}, its commit says {version.version}")
+    return version
+
+
+def current(repo: Repository) -> AgentVersion:
+    """The version in force; NoVersionYet if there is none."""
+    oid = repo.current
+    if oid is None:
+        raise NoVersionYet(
+            f"agent {repo.name} has no version yet", hint=f"make one with `kai commit {repo.name}`", agent=repo.name
+        )
+    return describe(repo, oid)
+
+
+# ---------------------------------------------------------------- revisions
+
+_BACK = re.compile(r"current~(\d{1,6})\Z")
+_ENTRY = re.compile(r"(?:current@)?\{(\d{1,9})\}\Z")
+_HEX = re.compile(r"[0-9a-f]{4,64}\Z")
+_BACKUP = re.compile(r"backups/(\d{1,12})\Z")
+
+
+def split(text: str) -> tuple[str, str]:
+    """``AGENT@REV`` as its parts; REV is empty for the agent alone."""
+    agent, _, rev = text.partition("@")
+    return agent, rev
+
+
+def resolve(repo: Repository, rev: str) -> AgentVersion:
+    """The version or backup that a revision names; NoSuchRevision with the nearest otherwise."""
+    if rev in ("", "current"):
+        return current(repo)
+    if match := _BACK.match(rev):
+        return _ancestor(repo, int(match[1]), rev)
+    if match := _ENTRY.match(rev):
+        return _logged(repo, int(match[1]), rev)
+    if match := _BACKUP.match(rev):
+        oid = repo.ref(backup_ref(repo.name, int(match[1])))
+        if oid is None:
+            raise _missing(repo, rev)
+        return describe(repo, oid)
+    try:
+        return _numbered(repo, Version.parse(rev), rev)
+    except InvalidName:
+        if not _HEX.match(rev):
+            raise _missing(repo, rev) from None
+        return _hashed(repo, rev)
+
+
+def _numbered(repo: Repository, version: Version, rev: str) -> AgentVersion:
+    name = version_ref(repo.name, version)
+    if repo.ref(name) is None:
+        raise _missing(repo, rev)
+    return of_tag(repo, name)
+
+
+def _ancestor(repo: Repository, count: int, rev: str) -> AgentVersion:
+    found = current(repo)
+    for _ in range(count):
+        if found.parent_commit is None:
+            raise _missing(repo, rev)
+        found = describe(repo, ObjectId(bytes.fromhex(found.parent_commit)))
+    return found
+
+
+def _logged(repo: Repository, back: int, rev: str) -> AgentVersion:
+    entries = repo.reflog(current_ref(repo.name), back + 1)
+    if len(entries) <= back or entries[back].new is None:
+        raise _missing(repo, rev)
+    return describe(repo, ObjectId(entries[back].new or b""))
+
+
+def _hashed(repo: Repository, rev: str) -> AgentVersion:
+    low = bytes.fromhex(rev.ljust(64, "0"))[: repo.home.format.width]
+    high = bytes.fromhex(rev.ljust(64, "f"))[: repo.home.format.width]
+    rows = repo.catalog.rows(
+        "SELECT id FROM objects WHERE agent = ? AND id >= ? AND id <= ? AND kind = ? LIMIT 3",
+        (repo.id, low, high, RecordKind.COMMIT),
+    )
+    if not rows:
+        raise _missing(repo, rev)
+    if len(rows) > 1:
+        found = [oid.hex()[:16] for (oid,) in rows]
+        raise NoSuchRevision(f"{rev!r} begins several commits: {', '.join(found)}", hint="give more digits", nearest=found)
+    return describe(repo, ObjectId(rows[0][0]))
+
+
+def _missing(repo: Repository, rev: str) -> KaiError:
+    known = [number.tag for number in numbers(repo)]
+    prefix = heads_prefix(repo.name)
+    known += [name.removeprefix(prefix) for name in repo.refs(prefix)]
+    close = nearest(rev if rev.startswith(("v", "b", "s", "c")) else f"v{rev}", known) or known[-3:]
+    return NoSuchRevision(
+        f"{repo.name} has no revision {rev!r}",
+        hint=f"did you mean {', '.join(close)}?" if close else f"make a version with `kai commit {repo.name}`",
+        revision=rev,
+        nearest=close,
+    )

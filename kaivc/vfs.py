@@ -1,0 +1,234 @@
+"""The only durable writes: append, sync, replace, swap a link, lock.
+
+Every change that kaivc makes to a disk goes through a ``Vfs``, so that a test can count the calls, cut the
+process at any of them, or make one fail. (SQLite writes its own files.) Paths are str or bytes; ``at`` is the
+descriptor of the directory that a relative path starts from.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kaivc.errors import NoSpace, StorageFailed
+
+Path = str | bytes
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def mapped(doing: str, path: Any) -> Iterator[None]:
+    """Turn an OSError into NoSpace or StorageFailed that says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        name = os.fsdecode(path) if isinstance(path, (str, bytes)) else str(path)
+        what = f"{doing} {name!r}: {error.strerror or error}"
+        if error.errno in _FULL:
+            raise NoSpace(what, hint="free some space (`df -h`, quota), then run the command again") from error
+        raise StorageFailed(
+            what, hint="check permissions and the health of the disk, then run the command again"
+        ) from error
+
+
+class Vfs:
+    """The real file system."""
+
+    # ------------------------------------------------------------ files
+
+    def create(self, path: Path, mode: int = 0o600, at: int | None = None) -> int:
+        """Open a new file for writing; it must not be there."""
+        with mapped("creating", path):
+            return os.open(path, _NEW, mode, dir_fd=at)
+
+    def open_append(self, path: Path, mode: int = 0o600) -> int:
+        """Open a file, made if absent, that every write goes to the end of."""
+        with mapped("opening", path):
+            return os.open(path, _APPEND, mode)
+
+    def write(self, fd: int, data: bytes | memoryview) -> None:
+        """Write all of ``data``."""
+        with mapped("writing", fd):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+
+    def skip(self, fd: int, count: int) -> None:
+        """Leave a hole of ``count`` bytes."""
+        with mapped("seeking", fd):
+            os.lseek(fd, count, os.SEEK_CUR)
+
+    def set_size(self, fd: int, size: int) -> None:
+        """Give a file that ends in a hole its size."""
+        with mapped("sizing", fd):
+            os.ftruncate(fd, size)
+
+    def sync(self, fd: int) -> None:
+        """Return when the file is on the disk. After an error never call it again for this file."""
+        with mapped("syncing", fd):
+            os.fsync(fd)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        with mapped("closing", fd):
+            os.close(fd)
+
+    def replace(self, path: str, data: bytes, mode: int = 0o600) -> None:
+        """Make ``path`` hold ``data``: wholly the old or wholly the new content, whatever happens."""
+        temporary = f"{path}.new"
+        self.unlink(temporary, missing_ok=True)
+        fd = self.create(temporary, mode)
+        try:
+            self.write(fd, data)
+            self.sync(fd)
+        finally:
+            self.close(fd)
+        self.rename(temporary, path)
+        self.sync_dir(os.path.dirname(path))
+
+    # ------------------------------------------------------------ names
+
+    def rename(self, old: Path, new: Path, old_at: int | None = None, new_at: int | None = None) -> None:
+        """Give a file another name; what had that name is replaced in the same moment."""
+        with mapped("renaming", old):
+            os.rename(old, new, src_dir_fd=old_at, dst_dir_fd=new_at)
+
+    def link(self, old: Path, new: Path, old_at: int | None = None, new_at: int | None = None) -> None:
+        """Give a file a second name."""
+        with mapped("linking", old):
+            os.link(old, new, src_dir_fd=old_at, dst_dir_fd=new_at, follow_symlinks=False)
+
+    def unlink(self, path: Path, at: int | None = None, *, missing_ok: bool = False) -> None:
+        """Remove a name."""
+        with mapped("removing", path):
+            try:
+                os.unlink(path, dir_fd=at)
+            except FileNotFoundError:
+                if not missing_ok:
+                    raise
+
+    def symlink(self, target: Path, path: Path, at: int | None = None) -> None:
+        """Make a symbolic link."""
+        with mapped("linking", path):
+            os.symlink(target, path, dir_fd=at)
+
+    def swap_link(self, target: str, path: str, *, sync: bool) -> None:
+        """Make the link at ``path`` point to ``target``; a reader sees the old or the new, never none."""
+        temporary = f"{path}.new"
+        self.unlink(temporary, missing_ok=True)
+        self.symlink(target, temporary)
+        self.rename(temporary, path)
+        if sync:
+            self.sync_dir(os.path.dirname(path))
+
+    # ------------------------------------------------------------ directories
+
+    def make_dir(self, path: Path, mode: int = 0o700, at: int | None = None) -> None:
+        """Make a directory; one that is there stays."""
+        with mapped("making directory", path):
+            try:
+                os.mkdir(path, mode, dir_fd=at)
+            except FileExistsError:
+                if not stat.S_ISDIR(os.stat(path, dir_fd=at, follow_symlinks=False).st_mode):
+                    raise
+
+    def make_dirs(self, path: str, mode: int = 0o700) -> None:
+        """Make a directory and its parents."""
+        if not os.path.isdir(path):
+            parent = os.path.dirname(path)
+            if parent != path:
+                self.make_dirs(parent, mode)
+            self.make_dir(path, mode)
+
+    def open_dir(self, path: Path, at: int | None = None) -> int:
+        """A descriptor of a directory that is no symbolic link."""
+        with mapped("opening directory", path):
+            return os.open(path, _DIRECTORY, dir_fd=at)
+
+    def sync_dir(self, path: Path) -> None:
+        """Return when the names in a directory are on the disk."""
+        fd = self.open_dir(path)
+        try:
+            self.sync(fd)
+        finally:
+            self.close(fd)
+
+    def sync_disk(self) -> None:
+        """Return when everything written so far, anywhere, is on the disk."""
+        os.sync()
+
+    def remove_dir(self, path: Path, at: int | None = None) -> None:
+        """Remove an empty directory."""
+        with mapped("removing directory", path):
+            os.rmdir(path, dir_fd=at)
+
+    def remove_tree(self, path: Path, at: int | None = None) -> None:
+        """Remove a directory and all in it, following no link; one that is absent is well."""
+        try:
+            status = os.stat(path, dir_fd=at, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageFailed(f"removing {os.fsdecode(path)!r}: {error.strerror}") from error
+        if not stat.S_ISDIR(status.st_mode):
+            self.unlink(path, at)
+            return
+        fd = self.open_dir(path, at)
+        try:
+            if not status.st_mode & stat.S_IWUSR:
+                self.chmod_fd(fd, 0o700)
+            with os.scandir(fd) as entries:
+                listing = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            for name, is_dir in listing:
+                if is_dir:
+                    self.remove_tree(name, fd)
+                else:
+                    self.unlink(name, fd)
+        finally:
+            self.close(fd)
+        self.remove_dir(path, at)
+
+    # ------------------------------------------------------------ attributes
+
+    def chmod_fd(self, fd: int, mode: int) -> None:
+        """Set the permission bits of an open file."""
+        with mapped("setting the mode of", fd):
+            os.fchmod(fd, mode)
+
+    # ------------------------------------------------------------ locks and the disk's clock
+
+    def lock(self, path: str, *, shared: bool = False) -> int | None:
+        """Lock a file (flock), made if absent; None when another holds it.
+
+        The lock ends when the last copy of the descriptor is closed, with the process at the latest.
+        """
+        fd = self.open_append(path)
+        try:
+            self.flock(fd, shared=shared)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        return fd
+
+    def flock(self, fd: int, *, shared: bool = False) -> None:
+        """Lock an open file; BlockingIOError when another holds it."""
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+    def disk_now_ns(self, path: str) -> int:
+        """The time that the file system gives to a write now, in ns; ``path`` is a scratch file."""
+        with mapped("touching", path):
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                os.utime(fd)
+                return os.fstat(fd).st_mtime_ns
+            finally:
+                os.close(fd)

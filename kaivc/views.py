@@ -1,0 +1,436 @@
+"""Views: read-only directories of what was released, their seals, ``current`` and ``rollback.log``.
+
+A view is made from the store under another name and renamed into place whole. A seal is what an inode looked like
+when its bytes were known; where it still fits, the bytes need not be read again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kaivc import materialise, trees, versions
+from kaivc.dirtree import DirTree
+from kaivc.errors import ChecksumMismatch
+from kaivc.layout import META_FILE, link_target
+from kaivc.names import ObjectId, Version, current_ref, version_ref
+from kaivc.repository import Repository
+from kaivc.storage import caches
+from kaivc.storage.caches import Seal
+from kaivc.storage.gitobjects import EXECUTABLE, SYMLINK, Entry, Kind
+from kaivc.trees import Files, show
+from kaivc.versions import AgentVersion
+from kaivc.workspace import hash_file
+
+SMALL = 1 << 20
+"""A load re-hashes files below this size, whatever their seal says."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A path of a view that is not what the commit says."""
+
+    path: str
+    expected: str | None
+    found: str | None
+
+    def __str__(self) -> str:
+        if self.expected is None:
+            return f"{self.path}: is there, and the version does not hold it"
+        if self.found is None:
+            return f"{self.path}: is missing"
+        return f"{self.path}: expected {self.expected}, found {self.found}"
+
+
+def meta_bytes(version: AgentVersion) -> bytes:
+    """What ``snapshot_meta.json`` of a version holds."""
+    return (json.dumps(version.snapshot_meta(), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+class View:
+    """The view of one version."""
+
+    def __init__(self, repo: Repository, version: AgentVersion) -> None:
+        self._repo = repo
+        self._version = version
+        self._meta = meta_bytes(version)
+        self.path = repo.layout.view(repo.name, version.tag)
+        self.files: Files = trees.flatten(repo.store, version.tree_oid)
+
+    # ------------------------------------------------------------ make
+
+    def exists(self) -> bool:
+        """Whether the directory is there."""
+        return os.path.isdir(self.path)
+
+    def ensure(self, *, force: bool = False) -> None:
+        """Make the view, or check by its seals that it is whole.
+
+        Raises ChecksumMismatch, naming paths, when it is not; with ``force`` it is made anew instead.
+        """
+        if self.exists():
+            problems = self.check()
+            if not problems:
+                return
+            if not force:
+                raise self.mismatch(problems)
+            self.drop()
+        self.build()
+
+    def build(self) -> None:
+        """Make the view whole under another name, then rename it into place."""
+        repo, vfs = self._repo, self._repo.vfs
+        materialise.check_tree_links(repo.store, self.files)
+        parent = repo.layout.versions(repo.name)
+        temporary = os.path.join(parent, f".new-{self._version.tag}")
+        vfs.remove_tree(temporary)
+        vfs.make_dir(temporary)
+        donor = self._donor()
+        with DirTree(vfs, temporary, 0o700) as tree:
+            for number, (path, entry) in enumerate(self.files.items()):
+                repo.home.progress("making the view", number, len(self.files))
+                if not donor.link(path, entry, tree):
+                    materialise.write_file(repo.store, tree, path, entry, self._mode(entry))
+            self._write_meta(tree)
+            self._close_directories(tree)
+        donor.close()
+        vfs.rename(temporary, self.path)
+        root = vfs.open_dir(self.path)
+        vfs.chmod_fd(root, self._dir_mode())
+        vfs.close(root)
+        self._seal(self._statuses(), self._repo.home.clock.now_ns())
+
+    def _write_meta(self, tree: DirTree) -> None:
+        fd = tree.vfs.create(META_FILE, 0o600, at=tree.fd)
+        try:
+            tree.vfs.write(fd, self._meta)
+            tree.vfs.chmod_fd(fd, 0o440 if self._repo.home.shared else 0o400)
+        finally:
+            tree.vfs.close(fd)
+
+    def _close_directories(self, tree: DirTree) -> None:
+        directories = {path for name in self.files for path in _parents(name)}
+        for path in sorted(directories, key=lambda path: path.count(b"/"), reverse=True):
+            tree.vfs.chmod_fd(tree.directory(path), self._dir_mode())
+
+    def _mode(self, entry: Entry) -> int:
+        bits = 0o440 if self._repo.home.shared else 0o400
+        return bits | bits >> 2 if entry.mode == EXECUTABLE else bits
+
+    def _dir_mode(self) -> int:
+        return 0o550 if self._repo.home.shared else 0o500
+
+    def _donor(self) -> _Donor:
+        for row in caches.views(self._repo.catalog, self._repo.id):
+            if row.tag == self._version.tag or not os.path.isdir(self._repo.layout.view(self._repo.name, row.tag)):
+                continue
+            other = versions.of_tag(self._repo, version_ref(self._repo.name, Version.parse(row.tag)))
+            return _Donor(View(self._repo, other), caches.seals(self._repo.catalog, self._repo.id))
+        return _Donor(None, {})
+
+    # ------------------------------------------------------------ check
+
+    def check(self, *, full: bool = False, small: bool = False) -> list[Problem]:
+        """What is not as the commit says; files whose seal fits are not read.
+
+        ``full`` re-hashes every file, ``small`` those below 1 MiB. What was read and is right is sealed anew.
+        """
+        seals = {} if full else caches.seals(self._repo.catalog, self._repo.id)
+        statuses = self._statuses()
+        problems = [Problem(show(path), None, "an extra file") for path in sorted(statuses.keys() - self._expected())]
+        fresh: dict[bytes, os.stat_result] = {}
+        with DirTree(self._repo.vfs, self.path) as tree:
+            for path in sorted(self._expected()):
+                status = statuses.get(path)
+                if status is not None and self._sealed(path, status, seals) and not (small and status.st_size < SMALL):
+                    continue
+                problem = self._compare(tree, path, status)
+                if problem:
+                    problems.append(problem)
+                elif status is not None:
+                    fresh[path] = status
+        if not problems and (fresh or full):
+            verified = self._repo.home.clock.now_ns() if full else self._verified_ns()
+            self._seal(fresh, verified)
+        return problems
+
+    def mismatch(self, problems: list[Problem]) -> ChecksumMismatch:
+        """The error that names what is wrong."""
+        some = "; ".join(str(problem) for problem in problems[:5])
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        return ChecksumMismatch(
+            f"the view of {self._version.agent} {self._version.tag} is not what its commit says: {some}{more}",
+            unchanged="nothing moved",
+            hint=f"`kai rollback {self._version.agent} --to {self._version.tag} --force` makes it anew from the store",
+            problems=[{"path": it.path, "expected": it.expected, "found": it.found} for it in problems],
+        )
+
+    def due_for_full_check(self) -> bool:
+        """Whether the last full re-hash is longer ago than ``verify.full_every``."""
+        age = self._repo.home.clock.now_ns() - self._verified_ns()
+        return age > self._repo.settings.verify_full_every * 1_000_000_000
+
+    def _verified_ns(self) -> int:
+        rows = caches.views(self._repo.catalog, self._repo.id)
+        return next((row.verified_ns for row in rows if row.tag == self._version.tag), 0)
+
+    def _expected(self) -> set[bytes]:
+        return {*self.files, META_FILE}
+
+    def _sealed(self, path: bytes, status: os.stat_result, seals: dict[tuple[int, int], Seal]) -> bool:
+        return seals.get((status.st_dev, status.st_ino)) == _seal(status, self._oid(path))
+
+    def _oid(self, path: bytes) -> ObjectId:
+        if path == META_FILE:
+            return self._repo.store.format.hash(Kind.BLOB, self._meta)
+        return self.files[path].oid
+
+    def _compare(self, tree: DirTree, path: bytes, status: os.stat_result | None) -> Problem | None:
+        expected = self._oid(path)
+        wants_link = path != META_FILE and self.files[path].mode == SYMLINK
+        if status is None:
+            return Problem(show(path), expected.hex(), None)
+        if wants_link != stat.S_ISLNK(status.st_mode) or not (wants_link or stat.S_ISREG(status.st_mode)):
+            return Problem(show(path), expected.hex(), "another type of file")
+        wants_x = path != META_FILE and self.files[path].mode == EXECUTABLE
+        if not wants_link and wants_x != bool(status.st_mode & stat.S_IXUSR):
+            return Problem(show(path), "executable" if wants_x else "not executable", oct(status.st_mode & 0o777))
+        parent, name = tree.at(path)
+        if wants_link:
+            found = self._repo.store.format.hash(Kind.BLOB, os.fsencode(os.readlink(name, dir_fd=parent)))
+        else:
+            found = hash_file(self._repo, name, parent)
+        return None if found == expected else Problem(show(path), expected.hex(), found.hex())
+
+    # ------------------------------------------------------------ seals
+
+    def _statuses(self) -> dict[bytes, os.stat_result]:
+        return dict(_walk(os.fsencode(self.path), b""))
+
+    def _seal(self, statuses: dict[bytes, os.stat_result], verified_ns: int) -> None:
+        rows = [_seal(status, self._oid(path)) for path, status in statuses.items()]
+        with self._repo.catalog.transaction(durable=False) as db:
+            caches.put_seals(db, self._repo.id, rows)
+            caches.put_view(db, self._repo.id, self._version.tag, verified_ns)
+
+    def touch(self) -> None:
+        """Note that the view was used."""
+        with self._repo.catalog.transaction(durable=False) as db:
+            caches.put_view(db, self._repo.id, self._version.tag, self._verified_ns())
+
+    def drop(self) -> None:
+        """Remove the directory; it comes back from the store when asked for."""
+        drop_directory(self._repo, self._version.tag)
+
+
+class _Donor:
+    """Another view, whose files of equal bytes may be linked instead of written."""
+
+    def __init__(self, view: View | None, seals: dict[tuple[int, int], Seal]) -> None:
+        self._seals = seals
+        self._paths = {(entry.oid, entry.mode): path for path, entry in view.files.items()} if view else {}
+        self._tree = DirTree(view._repo.vfs, view.path) if view else None  # noqa: SLF001 - its own kind
+
+    def link(self, path: bytes, entry: Entry, tree: DirTree) -> bool:
+        """Give a file of the donor a second name in ``tree``, if its seal says that it is as it was."""
+        source = self._paths.get((entry.oid, entry.mode))
+        if self._tree is None or source is None or entry.mode == SYMLINK:
+            return False
+        status = self._tree.stat(source)
+        if status is None or self._seals.get((status.st_dev, status.st_ino)) != _seal(status, entry.oid):
+            return False
+        old_parent, old_name = self._tree.at(source)
+        parent, name = tree.at(path, create=True)
+        tree.vfs.link(old_name, name, old_parent, parent)
+        return True
+
+    def close(self) -> None:
+        if self._tree is not None:
+            self._tree.__exit__()
+
+
+def _seal(status: os.stat_result, oid: ObjectId) -> Seal:
+    return Seal(
+        status.st_dev,
+        status.st_ino,
+        oid,
+        status.st_size,
+        status.st_mode,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+def _walk(root: bytes, prefix: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Everything below a view that is no directory."""
+    with os.scandir(os.path.join(root, prefix)) as entries:
+        for entry in entries:
+            path = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(root, path + b"/")
+            else:
+                yield path, entry.stat(follow_symlinks=False)
+
+
+def _parents(path: bytes) -> Iterator[bytes]:
+    parts = path.split(b"/")
+    for count in range(1, len(parts)):
+        yield b"/".join(parts[:count])
+
+
+# ---------------------------------------------------------------- keeping and dropping
+
+
+def load(repo: Repository, version: AgentVersion) -> str:
+    """The path of a version's view, made if absent, verified in any case; ChecksumMismatch otherwise."""
+    view = View(repo, version)
+    if not view.exists():
+        view.build()
+    problems = view.check(full=view.due_for_full_check(), small=True)
+    if problems:
+        raise view.mismatch(problems)
+    view.touch()
+    return view.path
+
+
+def drop_directory(repo: Repository, tag: str) -> None:
+    """Remove a view, and seal anew the inodes that other views share with it (their ctime changes)."""
+    seals = caches.seals(repo.catalog, repo.id)
+    root = os.fsencode(repo.layout.view(repo.name, tag))
+    if not os.path.isdir(root):
+        return
+    inodes = {(status.st_dev, status.st_ino): status for _, status in _walk(root, b"")}
+    good = {
+        inode: seals[inode]
+        for inode, status in inodes.items()
+        if inode in seals and seals[inode] == _seal(status, ObjectId(seals[inode].oid))
+    }
+    repo.vfs.remove_tree(root)
+    again = dict(_shared(repo, {inode for inode, status in inodes.items() if status.st_nlink > 1 and inode in good}))
+    with repo.catalog.transaction(durable=False) as db:
+        caches.drop_view(db, repo.id, tag)
+        caches.drop_seals(db, repo.id, [inode for inode in inodes if inode not in again])
+        caches.put_seals(db, repo.id, [_seal(status, ObjectId(good[it].oid)) for it, status in again.items()])
+
+
+def _shared(repo: Repository, inodes: set[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], os.stat_result]]:
+    if not inodes:
+        return
+    for row in caches.views(repo.catalog, repo.id):
+        root = os.fsencode(repo.layout.view(repo.name, row.tag))
+        if os.path.isdir(root):
+            for _, status in _walk(root, b""):
+                if (status.st_dev, status.st_ino) in inodes:
+                    yield (status.st_dev, status.st_ino), status
+
+
+def evict(repo: Repository) -> list[str]:
+    """Drop the views used least recently, down to what the settings keep; never the one in force."""
+    in_force = versions.current(repo).tag
+    rows = [row for row in caches.views(repo.catalog, repo.id) if row.tag != in_force]
+    kept, total, dropped = 1, 0, []
+    for row in rows:
+        size = _own_bytes(repo.layout.view(repo.name, row.tag))
+        if kept < repo.settings.views_keep and total + size <= repo.settings.views_max_bytes:
+            kept, total = kept + 1, total + size
+        else:
+            drop_directory(repo, row.tag)
+            dropped.append(row.tag)
+    return dropped
+
+
+def _own_bytes(path: str) -> int:
+    if not os.path.isdir(path):
+        return 0
+    return sum(status.st_size for _, status in _walk(os.fsencode(path), b"") if status.st_nlink == 1)
+
+
+# ---------------------------------------------------------------- current and rollback.log
+
+
+def link_current(repo: Repository, *, sync: bool) -> None:
+    """Let ``current`` point at the view of the version in force.
+
+    Without ``sync`` a power cut may leave the link where it was; the next writer mends it.
+    """
+    version = versions.current(repo)
+    view = View(repo, version)
+    if not view.exists():
+        view.build()
+    target, path = link_target(version.tag), repo.layout.current(repo.name)
+    if not os.path.islink(path) or os.readlink(path) != target:
+        repo.vfs.swap_link(target, path, sync=sync)
+    view.touch()
+
+
+def is_linked(repo: Repository) -> bool:
+    """Whether ``current`` points where the catalog says."""
+    if repo.current is None:
+        return True
+    try:
+        return os.readlink(repo.layout.current(repo.name)) == link_target(versions.current(repo).tag)
+    except OSError:
+        return False
+
+
+def write_rollback_log(repo: Repository) -> None:
+    """Bring ``rollback.log`` up to the reflog of ``current``."""
+    path = repo.layout.rollback_log(repo.name)
+    last = _last_logged(path)
+    entries = repo.reflog(current_ref(repo.name))[::-1]
+    new = [entry for entry in entries if entry.seq > last]
+    if not new:
+        return
+    names: dict[bytes, str | None] = {}
+    lines = []
+    for entry in new:
+        line = {
+            "seq": entry.seq,
+            "time": versions.rfc3339(entry.time_ns // 1_000_000_000),
+            "verb": entry.verb,
+            "from": _tag_of(repo, entry.old, names),
+            "to": _tag_of(repo, entry.new, names),
+            "from_commit": entry.old.hex() if entry.old else None,
+            "to_commit": entry.new.hex() if entry.new else None,
+            "actor": entry.actor,
+            "reason": entry.reason,
+            "backup": f"backups/{entry.backup}" if entry.backup else None,
+            "op_id": entry.op_id,
+        }
+        lines.append(json.dumps(line, ensure_ascii=True) + "\n")
+    data = "".join(lines).encode()
+    if last:
+        fd = repo.vfs.open_append(path, 0o640 if repo.home.shared else 0o600)
+        try:
+            repo.vfs.write(fd, data)  # not synced: what a power cut takes is written again from the reflog
+        finally:
+            repo.vfs.close(fd)
+    else:
+        repo.vfs.replace(path, data, 0o640 if repo.home.shared else 0o600)
+
+
+def _tag_of(repo: Repository, oid: ObjectId | None, names: dict[bytes, str | None]) -> str | None:
+    if oid is None:
+        return None
+    if oid not in names:
+        names[oid] = versions.describe(repo, oid).tag
+    return names[oid]
+
+
+def _last_logged(path: str) -> int:
+    """The number of the last whole line; 0 when the file must be written anew."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - 65536))
+            tail = file.read()
+    except OSError:
+        return 0
+    if not tail.endswith(b"\n"):
+        return 0
+    try:
+        return int(json.loads(tail.rstrip(b"\n").rpartition(b"\n")[2])["seq"])
+    except (ValueError, KeyError, TypeError):
+        return 0

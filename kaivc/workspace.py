@@ -1,0 +1,452 @@
+"""Bring the live workspace to the files of a version, losing nothing that was in it.
+
+A restore is planned as a value, staged as complete files on the same disk, and applied by renames. A file that is
+replaced or removed is never overwritten: it gets a second name under ``.kai/displaced/`` first.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from kaivc import manifest as manifests
+from kaivc import sqlitefiles
+from kaivc.capture import GRANULE_NS, Capture, signature
+from kaivc.dirtree import DirTree
+from kaivc.errors import Incompatible, NoSpace
+from kaivc.manifest import Manifest, StateClass
+from kaivc.materialise import plain_mode, write_file
+from kaivc.names import ObjectId
+from kaivc.repository import Repository
+from kaivc.sqlitefiles import SIDE_SUFFIXES, Guards
+from kaivc.storage.gitobjects import EXECUTABLE, SYMLINK, Entry, Kind
+from kaivc.trees import Change, Files, show
+
+MANY = 64
+"""From this many files on, one sync of the disk is cheaper than one for each."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """A path that gets the bytes of ``entry``."""
+
+    path: bytes
+    entry: Entry
+    private: bool
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """What a restore does; ``left`` is what stood at each path that changes."""
+
+    op: str
+    writes: tuple[Write, ...]
+    removes: tuple[bytes, ...]
+    left: dict[bytes, Entry]
+    kept: tuple[bytes, ...] = ()
+    live: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.writes or self.removes)
+
+    def encode(self, backup: int | None) -> bytes:
+        """The plan as an intent's payload."""
+        packed: bytes = msgpack.packb(
+            {
+                "op": self.op,
+                "writes": [(write.path, *write.entry, write.private) for write in self.writes],
+                "removes": list(self.removes),
+                "left": [(path, *entry) for path, entry in self.left.items()],
+                "live": self.live,
+                "backup": backup,
+            }
+        )
+        return packed
+
+
+def decode_plan(payload: bytes) -> tuple[RestorePlan, int | None]:
+    """The plan and the number of the backup, from an intent's payload."""
+    fields: dict[str, Any] = msgpack.unpackb(payload)
+    writes = tuple(
+        Write(path, Entry(mode, ObjectId(oid)), private) for path, mode, oid, private in fields["writes"]
+    )
+    left = {path: Entry(mode, ObjectId(oid)) for path, mode, oid in fields["left"]}
+    plan = RestorePlan(fields["op"], writes, tuple(fields["removes"]), left, live=fields["live"])
+    return plan, fields["backup"]
+
+
+# ---------------------------------------------------------------- what differs
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a workspace differs from a tree: what counts, and what its class keeps out of it."""
+
+    changes: tuple[Change, ...]
+    kept: tuple[Change, ...]
+
+
+def difference(capture: Capture, files: Files, *tree_manifests: Manifest) -> Difference:
+    """Sort what differs by whether its class lets it count."""
+    changes, kept = [], []
+    for path in sorted(capture.files.keys() | files.keys()):
+        old, new = files.get(path), capture.files.get(path)
+        if old == new:
+            continue
+        found = _strictest(path, (capture.manifest, *tree_manifests))
+        (kept if found > StateClass.RESTORE else changes).append(Change(path, old, new))
+    return Difference(tuple(changes), tuple(kept))
+
+
+def _strictest(path: bytes, several: Collection[Manifest]) -> StateClass:
+    return max(manifest.state_class(path) for manifest in several)
+
+
+# ---------------------------------------------------------------- plan
+
+
+class Planner:
+    """Plans the restore of one workspace to ``target``.
+
+    ``left`` is the manifest of the version that is left, ``manifest`` that of the target.
+    """
+
+    def __init__(self, repo: Repository, capture: Capture, target: Files, left: Manifest, manifest: Manifest) -> None:
+        self._repo = repo
+        self._capture = capture
+        self._target = target
+        self._manifests = (capture.manifest, left, manifest)
+
+    def plan(self, op: str, *, only: Collection[bytes] | None = None, live: bool = False) -> RestorePlan:
+        """The plan; Incompatible when a counter cannot be read or something is in the way."""
+        writes: list[Write] = []
+        removes: list[bytes] = []
+        kept: list[bytes] = []
+        reasons: list[str] = []
+        for path in sorted(self._capture.files.keys() | self._target.keys()):
+            if only is not None and path not in only:
+                continue
+            here, there = self._capture.files.get(path), self._target.get(path)
+            if here == there:
+                continue
+            try:
+                stays = self._stays(path, here, there)
+            except ValueError as error:
+                reasons.append(f"{show(path)}: {error}")
+                continue
+            if stays:
+                kept.append(path)
+            elif there is None:
+                removes.append(path)
+            else:
+                writes.append(Write(path, there, self._manifests[2].is_private(path)))
+        left = self._capture.files
+        changed = {path: left[path] for path in [*removes, *(write.path for write in writes)] if path in left}
+        plan = RestorePlan(op, tuple(writes), tuple(removes), changed, tuple(kept), live)
+        reasons += self._in_the_way(plan)
+        if reasons:
+            raise Incompatible(
+                "the workspace cannot be brought there: " + "; ".join(reasons),
+                unchanged="nothing moved",
+                hint="mend or move what is named, then run the command again",
+                reasons=reasons,
+            )
+        return plan
+
+    def _stays(self, path: bytes, here: Entry | None, there: Entry | None) -> bool:
+        found = _strictest(path, self._manifests)
+        if found in (StateClass.SECRET, StateClass.KEEP):
+            return True
+        if found is not StateClass.MONOTONIC or there is None:
+            return found is StateClass.MONOTONIC
+        if here is None:
+            return False
+        pointer = next((it for it in (manifest.pointer(path) for manifest in self._manifests) if it is not None), "")
+        stored = self._repo.store.read(there.oid, Kind.BLOB)
+        return self._live_counter(path, pointer) >= manifests.read_counter(stored, pointer)
+
+    def _live_counter(self, path: bytes, pointer: str) -> int:
+        with DirTree(self._repo.vfs, self._repo.workspace) as tree:
+            parent, name = tree.at(path)
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+            with os.fdopen(fd, "rb") as file:
+                return manifests.read_counter(file.read(manifests.MAX_COUNTER_BYTES + 1), pointer)
+
+    def _in_the_way(self, plan: RestorePlan) -> Iterator[str]:
+        """Ignored things that stand where the target has something else."""
+        gone = set(plan.removes) | plan.left.keys()
+        with DirTree(self._repo.vfs, self._repo.workspace) as tree:
+            for write in plan.writes:
+                for parent in _parents(write.path):
+                    status = tree.stat(parent)
+                    if status is not None and not stat.S_ISDIR(status.st_mode) and parent not in gone:
+                        yield f"{show(parent)} is ignored, and stands where the version has a directory"
+                if tree.is_dir(write.path) and not _all_gone(self._repo.workspace, write.path, gone):
+                    yield f"{show(write.path)} is a directory that holds ignored files, where the version has a file"
+
+
+def _parents(path: bytes) -> Iterator[bytes]:
+    parts = path.split(b"/")
+    for count in range(1, len(parts)):
+        yield b"/".join(parts[:count])
+
+
+def _all_gone(root: str, path: bytes, gone: set[bytes]) -> bool:
+    base = os.fsencode(root)
+    for directory, _, names in os.walk(os.path.join(base, path)):
+        inside = os.path.relpath(directory, base)
+        if any(os.path.join(inside, name) not in gone for name in names):
+            return False
+    return True
+
+
+# ---------------------------------------------------------------- stage
+
+
+def stage(repo: Repository, plan: RestorePlan) -> None:
+    """Write every new file, whole and synced, beside where it will go. What can fail, fails here."""
+    if not plan.writes:
+        return
+    directory = repo.layout.staging(repo.name, plan.op)
+    repo.vfs.make_dirs(directory)
+    many = len(plan.writes) >= MANY
+    with DirTree(repo.vfs, repo.workspace) as workspace, DirTree(repo.vfs, directory) as staging:
+        for number, write in enumerate(plan.writes):
+            repo.home.progress("staging", number, len(plan.writes))
+            mode = _mode(workspace.stat(write.path), write)
+            write_file(repo.store, staging, b"%d" % number, write.entry, mode, sync=not many)
+        if many:
+            repo.vfs.sync_disk()
+        repo.vfs.sync(staging.fd)
+
+
+def _mode(existing: os.stat_result | None, write: Write) -> int:
+    """Git's modes know only x: the other bits are those of the file that is replaced."""
+    executable = write.entry.mode == EXECUTABLE
+    if write.private:
+        return 0o700 if executable else 0o600
+    if existing is None or not stat.S_ISREG(existing.st_mode):
+        return plain_mode(write.entry)
+    bits = stat.S_IMODE(existing.st_mode) & 0o666
+    return bits | (bits & 0o444) >> 2 if executable else bits
+
+
+# ---------------------------------------------------------------- guard
+
+
+def guard_databases(repo: Repository, capture: Capture, plan: RestorePlan, guards: Guards) -> list[bytes]:
+    """Lock every database that the plan replaces; those that changed since they were captured.
+
+    Raises AgentBusy when one cannot be locked.
+    """
+    changed = []
+    for path in sorted(plan.left):
+        full = os.path.join(os.fsencode(repo.workspace), path)
+        if not is_database(full):
+            continue
+        guards.watch(full)
+        moved = not _as_captured(capture, path, full)
+        if guards.lock(full) or moved:
+            changed.append(path)
+    return changed
+
+
+def is_database(path: bytes) -> bool:
+    """Whether a plain file has SQLite's magic; one that this process has open is not opened beside it."""
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        mine = sqlitefiles.open_inodes().get((status.st_dev, status.st_ino))
+        if mine is not None:
+            return os.pread(mine, 16, 0) == sqlitefiles.MAGIC
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.pread(fd, 16, 0) == sqlitefiles.MAGIC
+    finally:
+        os.close(fd)
+
+
+def _as_captured(capture: Capture, path: bytes, full: bytes) -> bool:
+    directory, slash, name = path.rpartition(b"/")
+    known = capture.known.get(directory + slash, {}).get(name)
+    if known is None:
+        return False
+    wal = full + b"-wal"
+    wal_status = os.stat(wal) if os.path.exists(wal) and os.path.getsize(wal) else None
+    newest = max(known.signature[1], wal_status.st_mtime_ns if wal_status else 0)
+    return known.signature == signature(os.stat(full), wal_status) and known.taken_ns - newest > GRANULE_NS
+
+
+# ---------------------------------------------------------------- apply
+
+
+@dataclass(frozen=True)
+class Displaced:
+    """A file that was moved out of the workspace; ``name`` is what it is called among the displaced."""
+
+    path: bytes
+    name: bytes
+
+
+class Applier:
+    """Carries a staged plan out; doing it again finishes what was cut."""
+
+    def __init__(self, repo: Repository, plan: RestorePlan) -> None:
+        self._repo = repo
+        self._plan = plan
+        self._vfs = repo.vfs
+        self._displaced = repo.layout.displaced(repo.name, plan.op)
+        self._staging = repo.layout.staging(repo.name, plan.op)
+
+    def run(self) -> list[Displaced]:
+        """Apply the plan; what was moved out, now or before a cut."""
+        repo, plan, vfs = self._repo, self._plan, self._vfs
+        vfs.make_dirs(self._displaced)
+        vfs.make_dirs(self._staging)
+        with (
+            DirTree(vfs, repo.workspace) as workspace,
+            DirTree(vfs, self._displaced) as displaced,
+            DirTree(vfs, self._staging) as staging,
+        ):
+            for number, path in enumerate(plan.removes):
+                self._remove(workspace, displaced, path, b"r%d" % number)
+            self._prune(workspace)
+            for number, write in enumerate(plan.writes):
+                repo.home.progress("restoring", number, len(plan.writes))
+                self._write(workspace, displaced, staging, write, number)
+            self._sync(workspace)
+        return self._moved_out()
+
+    def clean_up(self) -> None:
+        """Remove the scratch of this operation."""
+        self._vfs.remove_tree(self._staging)
+        self._vfs.remove_tree(self._displaced)
+
+    # ------------------------------------------------------------ one path
+
+    def _remove(self, workspace: DirTree, displaced: DirTree, path: bytes, name: bytes) -> None:
+        status = workspace.stat(path)
+        if status is not None and not stat.S_ISDIR(status.st_mode):
+            self._side_files(workspace, displaced, path, name)
+            parent, last = workspace.at(path)
+            if displaced.stat(name) is None:
+                self._vfs.rename(last, name, parent, displaced.fd)
+        self._drop_bytecode(workspace, path)
+
+    def _write(self, workspace: DirTree, displaced: DirTree, staging: DirTree, write: Write, number: int) -> None:
+        staged = b"%d" % number
+        if staging.stat(staged) is None:
+            if self._is_there(workspace, write):
+                return
+            mode = _mode(workspace.stat(write.path), write)
+            write_file(self._repo.store, staging, staged, write.entry, mode, sync=True)
+        status = workspace.stat(write.path)
+        parent, last = workspace.at(write.path, create=True)
+        if status is not None and not stat.S_ISDIR(status.st_mode):
+            name = b"w%d" % number
+            self._side_files(workspace, displaced, write.path, name)
+            if displaced.stat(name) is None:
+                # A second name first, so that a reader finds the old file or the new one at every moment.
+                self._vfs.link(last, name, parent, displaced.fd)
+        elif status is not None:
+            workspace.forget(write.path)
+            self._vfs.remove_dir(last, at=parent)
+        self._vfs.rename(staged, last, staging.fd, parent)
+        self._drop_bytecode(workspace, write.path)
+
+    def _is_there(self, workspace: DirTree, write: Write) -> bool:
+        """Whether a path holds what the plan wants, after a cut."""
+        status = workspace.stat(write.path)
+        if status is None or (write.entry.mode == SYMLINK) != stat.S_ISLNK(status.st_mode):
+            return False
+        parent, name = workspace.at(write.path)
+        if write.entry.mode == SYMLINK:
+            data = os.fsencode(os.readlink(name, dir_fd=parent))
+            return self._repo.store.format.hash(Kind.BLOB, data) == write.entry.oid
+        if not stat.S_ISREG(status.st_mode) or status.st_size != self._repo.store.size(write.entry.oid):
+            return False
+        return hash_file(self._repo, name, parent) == write.entry.oid
+
+    def _side_files(self, workspace: DirTree, displaced: DirTree, path: bytes, name: bytes) -> None:
+        """A restored database beside the log of the one before would read wrong rows."""
+        full = os.path.join(os.fsencode(self._repo.workspace), path)
+        if not any(workspace.stat(path + suffix) for suffix in SIDE_SUFFIXES) or not is_database(full):
+            return
+        for suffix in SIDE_SUFFIXES:
+            if workspace.stat(path + suffix) is not None and displaced.stat(name + suffix) is None:
+                parent, last = workspace.at(path + suffix)
+                self._vfs.rename(last, name + suffix, parent, displaced.fd)
+
+    def _drop_bytecode(self, workspace: DirTree, path: bytes) -> None:
+        """A restored source of equal size and time would run its old bytecode."""
+        directory, _, name = path.rpartition(b"/")
+        if not name.endswith(b".py"):
+            return
+        cache = directory + b"/__pycache__" if directory else b"__pycache__"
+        if not workspace.is_dir(cache):
+            return
+        fd = workspace.directory(cache)
+        for entry in os.listdir(fd):
+            compiled = os.fsencode(entry)
+            if compiled.startswith(name[:-3] + b".") and compiled.endswith(b".pyc"):
+                self._vfs.unlink(compiled, at=fd, missing_ok=True)
+
+    # ------------------------------------------------------------ directories
+
+    def _prune(self, workspace: DirTree) -> None:
+        """Remove directories that held removed files and hold nothing now."""
+        parents = {parent for path in self._plan.removes for parent in _parents(path)}
+        for path in sorted(parents, key=lambda path: path.count(b"/"), reverse=True):
+            if workspace.is_dir(path) and not os.listdir(workspace.directory(path)):
+                workspace.forget(path)
+                parent, name = workspace.at(path)
+                self._vfs.remove_dir(name, at=parent)
+
+    def _sync(self, workspace: DirTree) -> None:
+        paths = [*self._plan.removes, *(write.path for write in self._plan.writes)]
+        directories = {parent for path in paths for parent in (b"", *_parents(path))}
+        if len(directories) >= MANY:
+            self._vfs.sync_disk()
+            return
+        for path in sorted(directories):
+            if not path or workspace.is_dir(path):
+                self._vfs.sync(workspace.directory(path))
+
+    def _moved_out(self) -> list[Displaced]:
+        names = {b"r%d" % number: path for number, path in enumerate(self._plan.removes)}
+        names |= {b"w%d" % number: write.path for number, write in enumerate(self._plan.writes)}
+        there = [os.fsencode(name) for name in os.listdir(self._displaced)]
+        return [Displaced(names[name], name) for name in sorted(there) if name in names]
+
+
+def hash_file(repo: Repository, name: bytes, parent: int | None = None) -> ObjectId:
+    """The blob id of a plain file."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        digest = repo.store.format.header(Kind.BLOB, os.fstat(fd).st_size)
+        while piece := os.read(fd, 1 << 20):
+            digest.update(piece)
+        return ObjectId(digest.digest())
+    finally:
+        os.close(fd)
+
+
+def check_space(repo: Repository, plan: RestorePlan) -> None:
+    """Refuse a restore that the disk has no room for."""
+    needed = sum(repo.store.size(write.entry.oid) for write in plan.writes)
+    status = os.statvfs(repo.layout.kai)
+    free = status.f_bavail * status.f_frsize
+    if needed > free:
+        raise NoSpace(
+            f"restoring needs {needed} bytes and {free} are free",
+            unchanged="nothing moved",
+            hint="free some space, then run the command again",
+        )
