@@ -23,6 +23,7 @@ from kaivc import versions as known_versions
 from kaivc import views
 from kaivc.errors import InvalidName, NoSuchHome
 from kaivc.layout import Layout, find_home
+from kaivc.movement import MovePlan
 from kaivc.names import Actor
 from kaivc.ops.checkout import CheckedOut
 from kaivc.ops.commit import Committed
@@ -35,7 +36,6 @@ from kaivc.ops.run import Ran
 from kaivc.ops.show import Shown
 from kaivc.ops.status import Status
 from kaivc.ops.verify import Verified
-from kaivc.movement import MovePlan
 from kaivc.ports import Clock, Progress, silent
 from kaivc.repository import OpenHome, Repository
 from kaivc.settings import Layer, Local, Settings
@@ -92,7 +92,11 @@ def open(  # noqa: A001 - kaivc.open
 
 
 def init(
-    path: str | os.PathLike[str] = ".", object_format: str = "sha256", *, shared: bool = False, vfs: Vfs | None = None
+    path: str | os.PathLike[str] = ".",
+    object_format: str = "sha256",
+    *,
+    shared: bool = False,
+    vfs: Vfs | None = None,
 ) -> Home:
     """Make a home and open it; HomeExists if there is one."""
     from kaivc.ops.init import init as make
@@ -189,7 +193,13 @@ class Home:
 
     def _again(self) -> dict[str, object]:
         it = self.opened
-        return {"environ": it.environ, "actor": it.actor, "clock": it.clock, "vfs": it.vfs, "progress": it.progress}
+        return {
+            "environ": it.environ,
+            "actor": it.actor,
+            "clock": it.clock,
+            "vfs": it.vfs,
+            "progress": it.progress,
+        }
 
     def close(self) -> None:
         """Close the catalog."""
@@ -306,9 +316,7 @@ class Agent:
         """Let ``current`` point at another version, and bring the workspace there."""
         from kaivc.ops.rollback import rollback
 
-        return rollback(
-            self.repository, to, reason=reason, dry_run=dry_run, force=force, live=live, op_id=op_id
-        )
+        return rollback(self.repository, to, reason=reason, dry_run=dry_run, force=force, live=live, op_id=op_id)
 
     def undo(self, *, reason: str = "", dry_run: bool = False, live: bool = False) -> MovePlan:
         """Reverse the newest move of ``current``."""
@@ -378,5 +386,3 @@ def _epoch(environ: Mapping[str, str]) -> int | None:
     if not text.isdigit() or len(text) > 11:
         raise InvalidName(f"{EPOCH_VARIABLE}={text!r} is no time in whole seconds", unchanged="nothing was committed")
     return int(text)
-
-

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from kaivc import manifest as manifests
 from kaivc import sqlitefiles
-from kaivc.errors import RefusedPath, RefusedWorkspace, TooLarge, UnreadablePath, UnsettledFile, WorkspaceError
+from kaivc.errors import (
+    RefusedPath,
+    RefusedWorkspace,
+    TooLarge,
+    UnreadablePath,
+    UnsettledFile,
+    WorkspaceError,
+)
 from kaivc.ignore import IgnoreRules
 from kaivc.layout import KAI, META_FILE, Layout
 from kaivc.manifest import Manifest, StateClass
@@ -88,14 +94,16 @@ class Capture:
         if self.hard_links:
             some = ", ".join(map(show, self.hard_links[:3]))
             lines.append(f"hard links come back as separate files: {some}")
-        lines += [f"{show(path)} is no database that SQLite reads: kept as a plain file" for path in self.plain_databases]
+        lines += [
+            f"{show(path)} is no database that SQLite reads: kept as a plain file" for path in self.plain_databases
+        ]
         lines += self.left_out
         if self.reserved:
             lines.append(f"{META_FILE.decode()} is a reserved name: the file is not kept")
         return lines
 
 
-class _Unsettled(Exception):  # noqa: N818 - a signal within this file
+class _Unsettled(Exception):
     """The file changed while it was read."""
 
 
@@ -503,7 +511,12 @@ def _size(path: bytes) -> int:
 
 
 def _kind_of(mode: int) -> str:
-    kinds = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a named pipe", stat.S_IFBLK: "a device", stat.S_IFCHR: "a device"}
+    kinds = {
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFBLK: "a device",
+        stat.S_IFCHR: "a device",
+    }
     return kinds.get(stat.S_IFMT(mode), "no file, directory or link")
 
 
@@ -523,5 +536,3 @@ def _unsettled(path: bytes) -> UnsettledFile:
         hint="try again, or name a `quiesce` command in kai.yaml",
         path=show(path),
     )
-
-

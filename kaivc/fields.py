@@ -85,9 +85,7 @@ class Field:
         near = nearest(key[: yamltext.MAX_SHOWN], sorted(known))
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
         what = f"unknown key {self.name if self.name.isprintable() else shown(self.name)}"
-        return yamltext.located(
-            self.error, self.source, self.node.line, what, hint, key=self.name, nearest=near
-        )
+        return yamltext.located(self.error, self.source, self.node.line, what, hint, key=self.name, nearest=near)
 
     def required(self, known: Collection[str]) -> dict[str, Field]:
         """The fields of a mapping that must have exactly the keys ``known``."""
@@ -138,16 +136,12 @@ class Field:
     def size(self, least: int, most: int) -> int:
         """A number of bytes: 4096, '512 MiB', '1.5GB'."""
         hint = "use a number of bytes, or one with B, KiB, MiB, GiB, TiB, KB, MB, GB or TB"
-        return int(
-            self._within(self._amount(_SIZES, "a size", hint), least, most, f"{least:,} to {most:,} bytes")
-        )
+        return int(self._within(self._amount(_SIZES, "a size", hint), least, most, f"{least:,} to {most:,} bytes"))
 
     def duration(self, least: float, most: float) -> float:
         """A time in seconds: 5, '5s', '24h', '7 days'."""
         hint = "use a number of seconds, or one with ms, s, min, h, d or w"
-        return self._within(
-            self._amount(_TIMES, "a time", hint), least, most, f"{least:g} to {most:g} seconds"
-        )
+        return self._within(self._amount(_TIMES, "a time", hint), least, most, f"{least:g} to {most:g} seconds")
 
     def command(self) -> tuple[str, ...]:
         """The words of a command: a list, or one text split as a POSIX shell splits words (no shell runs)."""

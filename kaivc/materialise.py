@@ -89,7 +89,7 @@ def _sparse(vfs: Vfs, fd: int) -> Callable[[bytes], None]:
     return put
 
 
-def _require(same: bool, path: bytes, entry: Entry) -> None:  # noqa: FBT001 - private
+def _require(same: bool, path: bytes, entry: Entry) -> None:
     if not same:
         raise ChecksumMismatch(
             f"the stored bytes of {show(path)} are not those of blob {entry.oid.hex()}",

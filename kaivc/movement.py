@@ -182,18 +182,14 @@ class Mover:
 
     # ------------------------------------------------------------ bytes and names
 
-    def _land(
-        self, writer: StoreWriter, capture: Capture, plan: RestorePlan, dirty: tuple[bytes, ...]
-    ) -> MovePlan:
+    def _land(self, writer: StoreWriter, capture: Capture, plan: RestorePlan, dirty: tuple[bytes, ...]) -> MovePlan:
         repo, move = self._repo, self._move
         now = repo.home.clock.now_ns()
         number = repo.row().op_seq + 1 if dirty and plan else None
         updates = []
         if move.to is not None:
             updates.append(
-                RefUpdate(
-                    current_ref(repo.name), Exactly(self._left.oid), move.to.oid, repo.home.actor, move.reason
-                )
+                RefUpdate(current_ref(repo.name), Exactly(self._left.oid), move.to.oid, repo.home.actor, move.reason)
             )
         if number is not None:
             commit = self._backup(writer, capture, now)
@@ -204,7 +200,14 @@ class Mover:
         if move.to is not None:
             todo.append(intents.log())
         op = Op(
-            move.verb, self._op_id, str(repo.home.actor), now, move.reason, move.undoes, number, workspace=bool(plan)
+            move.verb,
+            self._op_id,
+            str(repo.home.actor),
+            now,
+            move.reason,
+            move.undoes,
+            number,
+            workspace=bool(plan),
         )
         landed = repo.land(
             writer,

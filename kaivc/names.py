@@ -20,20 +20,13 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 _NUMBER = r"(?:0|[1-9][0-9]{0,8})"
 _PRE = rf"(?:{_NUMBER}|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
 _VERSION = re.compile(rf"v?({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-({_PRE}(?:\.{_PRE})*))?\Z")
-_DEVICES = frozenset(
-    ["con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))]
-)
+_DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))])
 MAX_PRERELEASE = 64
 
 
 def check_name(kind: str, name: str) -> str:
     """Return ``name`` if an agent, remote or snapshot may have it; InvalidName otherwise."""
-    if (
-        not _NAME.match(name)
-        or ".." in name
-        or name.endswith((".", ".lock"))
-        or name.split(".", 1)[0] in _DEVICES
-    ):
+    if not _NAME.match(name) or ".." in name or name.endswith((".", ".lock")) or name.split(".", 1)[0] in _DEVICES:
         raise InvalidName(
             f"{name!r} is not a valid {kind} name",
             hint="use a-z, 0-9, '.', '_' and '-', starting with a letter or digit, at most 63 characters; "
@@ -67,9 +60,7 @@ class Version:
     def key(self) -> tuple[int, int, int, bool, tuple[tuple[bool, int, str], ...]]:
         """What versions are ordered by."""
         parts = tuple(
-            (not part.isdigit(), int(part) if part.isdigit() else 0, part)
-            for part in self.pre.split(".")
-            if part
+            (not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in self.pre.split(".") if part
         )
         return self.major, self.minor, self.patch, not self.pre, parts
 

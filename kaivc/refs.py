@@ -13,7 +13,12 @@ from kaivc.storage.journal import Move, Op
 
 
 def apply(
-    catalog: Catalog, db: sqlite3.Connection, home_id: str, agent: AgentRow, updates: Sequence[RefUpdate], op: Op
+    catalog: Catalog,
+    db: sqlite3.Connection,
+    home_id: str,
+    agent: AgentRow,
+    updates: Sequence[RefUpdate],
+    op: Op,
 ) -> tuple[int, bytes]:
     """Within a transaction, move the refs and log it; the op's number and its record.
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from kaivc import refs
 from kaivc.errors import LockTimeout, NoSuchAgent
 from kaivc.layout import Layout
-from kaivc.names import Actor, ObjectId, RefName, ReflogEntry, RefUpdate, current_ref, nearest
+from kaivc.names import Actor, ObjectId, ReflogEntry, RefName, RefUpdate, current_ref, nearest
 from kaivc.ports import Clock, Progress, Sleep, silent
 from kaivc.settings import Local, Settings
 from kaivc.storage import journal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kaivc import versions
-from kaivc.errors import NothingToUndo, NoSuchRevision
+from kaivc.errors import NoSuchRevision, NothingToUndo
 from kaivc.movement import Move
 from kaivc.names import ReflogEntry, backup_ref
 from kaivc.repository import Repository

@@ -29,7 +29,7 @@ HEADER = 100
 """Bytes of the header; 18 and 19 say whether the database is in WAL mode."""
 
 
-class NotReadable(Exception):  # noqa: N818 - a signal within the package
+class NotReadable(Exception):
     """The file has the magic, and yet SQLite cannot read it."""
 
 
@@ -173,10 +173,7 @@ def size_of(source: Source) -> int:
 
 
 class Guards:
-    """Databases that are about to be replaced: watched while they are captured, then locked, then let go.
-
-    A descriptor that the capture read a guarded file with is kept until the end, for closing it would drop the locks.
-    """
+    """Databases that are about to be replaced: watched while they are captured, then locked, then let go."""
 
     def __init__(self, wait: float, sleep: Sleep) -> None:
         self._wait = wait
@@ -197,16 +194,12 @@ class Guards:
         """Take note of the state that a database is in; does nothing for what SQLite cannot read."""
         connection = _connect(path, "rw", 0)
         try:
-            version = connection.execute("PRAGMA data_version").fetchone()[0]
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            version = connection.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error:
             connection.close()
             return
         self._held[path] = _Guard(path, connection, version, os.stat(path).st_ino)
-
-    def keep(self, fd: int) -> None:
-        """Close ``fd`` at the end, not now."""
-        self._fds.append(fd)
 
     def lock(self, path: bytes) -> bool:
         """Hold a watched database so that no other connection reads or writes it; whether it changed since.
@@ -233,12 +226,16 @@ class Guards:
 
     def source(self, path: bytes) -> Source:
         """Read the main file of a locked database, as it was in the journal mode that it had."""
+        return _HeldFile(self._open(path), was_wal=self._held[path].was_wal)
+
+    def _open(self, path: bytes) -> int:
+        """A descriptor that is closed at the end, not before: closing it would drop the locks."""
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self.keep(fd)
-        return _LockedFile(fd, was_wal=self._held[path].was_wal)
+        self._fds.append(fd)
+        return fd
 
 
-class _LockedFile:
+class _HeldFile:
     def __init__(self, fd: int, *, was_wal: bool) -> None:
         self._fd = fd
         self._at = 0

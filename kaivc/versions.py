@@ -167,18 +167,14 @@ def write_commit(repo: Repository, writer: StoreWriter, draft: Draft, *, fold: b
     trailers = "\n".join(f"{name}: {value}" for name, value in values.items() if value)
     message = clean_message(draft.notes) + "\n" + trailers + "\n"
     parent = draft.parent.oid if draft.parent else None
-    return writer.put(
-        Kind.COMMIT, encode_commit(Commit(tree, parent, str(draft.actor), draft.time, message))
-    )
+    return writer.put(Kind.COMMIT, encode_commit(Commit(tree, parent, str(draft.actor), draft.time, message)))
 
 
 def write_tag(repo: Repository, writer: StoreWriter, draft: Draft, commit: ObjectId) -> ObjectId:
     """Add the annotated tag of a version; the tag's id."""
     assert draft.version is not None
     name = f"{repo.name}/{draft.version.tag}"
-    return writer.put(
-        Kind.TAG, encode_tag(Tag(commit, name, str(draft.actor), draft.time, clean_message(draft.notes)))
-    )
+    return writer.put(Kind.TAG, encode_tag(Tag(commit, name, str(draft.actor), draft.time, clean_message(draft.notes))))
 
 
 # ---------------------------------------------------------------- reading
@@ -254,7 +250,9 @@ def current(repo: Repository) -> AgentVersion:
     oid = repo.current
     if oid is None:
         raise NoVersionYet(
-            f"agent {repo.name} has no version yet", hint=f"make one with `kai commit {repo.name}`", agent=repo.name
+            f"agent {repo.name} has no version yet",
+            hint=f"make one with `kai commit {repo.name}`",
+            agent=repo.name,
         )
     return describe(repo, oid)
 
@@ -328,7 +326,9 @@ def _hashed(repo: Repository, rev: str) -> AgentVersion:
         raise _missing(repo, rev)
     if len(rows) > 1:
         found = [oid.hex()[:16] for (oid,) in rows]
-        raise NoSuchRevision(f"{rev!r} begins several commits: {', '.join(found)}", hint="give more digits", nearest=found)
+        raise NoSuchRevision(
+            f"{rev!r} begins several commits: {', '.join(found)}", hint="give more digits", nearest=found
+        )
     return describe(repo, ObjectId(rows[0][0]))
 
 

@@ -216,7 +216,7 @@ class View:
             caches.put_seals(db, self._repo.id, rows)
             caches.put_view(db, self._repo.id, self._version.tag, verified_ns)
 
-    def touch(self) -> None:
+    def note_use(self) -> None:
         """Note that the view was used."""
         with self._repo.catalog.transaction(durable=False) as db:
             caches.put_view(db, self._repo.id, self._version.tag, self._verified_ns())
@@ -292,7 +292,7 @@ def load(repo: Repository, version: AgentVersion) -> str:
     problems = view.check(full=view.due_for_full_check(), small=True)
     if problems:
         raise view.mismatch(problems)
-    view.touch()
+    view.note_use()
     return view.path
 
 
@@ -363,7 +363,7 @@ def link_current(repo: Repository, *, sync: bool) -> None:
     target, path = link_target(version.tag), repo.layout.current(repo.name)
     if not os.path.islink(path) or os.readlink(path) != target:
         repo.vfs.swap_link(target, path, sync=sync)
-    view.touch()
+    view.note_use()
 
 
 def is_linked(repo: Repository) -> bool:

@@ -16,7 +16,7 @@ import msgpack
 
 from kaivc import manifest as manifests
 from kaivc import sqlitefiles
-from kaivc.capture import GRANULE_NS, Capture, signature
+from kaivc.capture import GRANULE_NS, Capture, HashSink, signature
 from kaivc.dirtree import DirTree
 from kaivc.errors import Incompatible, NoSpace
 from kaivc.manifest import Manifest, StateClass
@@ -72,9 +72,7 @@ class RestorePlan:
 def decode_plan(payload: bytes) -> tuple[RestorePlan, int | None]:
     """The plan and the number of the backup, from an intent's payload."""
     fields: dict[str, Any] = msgpack.unpackb(payload)
-    writes = tuple(
-        Write(path, Entry(mode, ObjectId(oid)), private) for path, mode, oid, private in fields["writes"]
-    )
+    writes = tuple(Write(path, Entry(mode, ObjectId(oid)), private) for path, mode, oid, private in fields["writes"])
     left = {path: Entry(mode, ObjectId(oid)) for path, mode, oid in fields["left"]}
     plan = RestorePlan(fields["op"], writes, tuple(fields["removes"]), left, live=fields["live"])
     return plan, fields["backup"]
@@ -93,7 +91,8 @@ class Difference:
 
 def difference(capture: Capture, files: Files, *tree_manifests: Manifest) -> Difference:
     """Sort what differs by whether its class lets it count."""
-    changes, kept = [], []
+    changes: list[Change] = []
+    kept: list[Change] = []
     for path in sorted(capture.files.keys() | files.keys()):
         old, new = files.get(path), capture.files.get(path)
         if old == new:
@@ -250,7 +249,7 @@ def guard_databases(repo: Repository, capture: Capture, plan: RestorePlan, guard
         if not is_database(full):
             continue
         guards.watch(full)
-        moved = not _as_captured(capture, path, full)
+        moved = not _as_captured(repo, capture, path, full)
         if guards.lock(full) or moved:
             changed.append(path)
     return changed
@@ -274,15 +273,24 @@ def is_database(path: bytes) -> bool:
         os.close(fd)
 
 
-def _as_captured(capture: Capture, path: bytes, full: bytes) -> bool:
+def _as_captured(repo: Repository, capture: Capture, path: bytes, full: bytes) -> bool:
+    """Whether a watched database is as it was captured; read again where its times are too fresh to tell."""
     directory, slash, name = path.rpartition(b"/")
     known = capture.known.get(directory + slash, {}).get(name)
-    if known is None:
-        return False
     wal = full + b"-wal"
     wal_status = os.stat(wal) if os.path.exists(wal) and os.path.getsize(wal) else None
-    newest = max(known.signature[1], wal_status.st_mtime_ns if wal_status else 0)
-    return known.signature == signature(os.stat(full), wal_status) and known.taken_ns - newest > GRANULE_NS
+    status = os.stat(full)
+    if known is not None:
+        if known.signature != signature(status, wal_status):
+            return False
+        newest = max(status.st_mtime_ns, wal_status.st_mtime_ns if wal_status else 0)
+        if known.taken_ns - newest > GRANULE_NS:
+            return True
+    scratch = os.path.join(repo.layout.tmp, f"backup-{repo.new_op_id()}")
+    with sqlitefiles.Scratch(repo.vfs, scratch) as file:
+        source = sqlitefiles.backup(full, file, repo.settings.lock_wait)
+        found = HashSink(repo.home.format).put_blob(source, sqlitefiles.size_of(source))
+    return found == capture.files[path].oid
 
 
 # ---------------------------------------------------------------- apply

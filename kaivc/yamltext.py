@@ -31,9 +31,7 @@ _NULL = frozenset(["", "~", "null", "Null", "NULL"])
 _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
 _DECIMAL = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
-_SURROGATE = re.compile(
-    "[\ud800-\udfff]"
-)  # what "\\ud800" in quotes makes; no file name or argument holds it
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what "\\ud800" in quotes makes; no file name or argument holds it
 _MAX_DIGITS = 19  # what 64 bits hold, and a number of any size costs time in its square
 _QUOTE = "put text that begins with '*', '&' or '!' in quotes"
 

@@ -63,9 +63,7 @@ def _span(start: int, end: int) -> bytes:
     return b"%d,%d" % (start + bool(length), length)
 
 
-def _body(
-    old: Sequence[bytes], new: Sequence[bytes], group: Sequence[Change], start: int, end: int
-) -> Iterator[bytes]:
+def _body(old: Sequence[bytes], new: Sequence[bytes], group: Sequence[Change], start: int, end: int) -> Iterator[bytes]:
     """The lines of one hunk, from line ``start`` to line ``end`` of ``old``."""
     for change in group:
         yield from _marked(b" ", old[start : change.old_start])

@@ -35,7 +35,10 @@ def checkout(repo: Repository, rev: str, directory: str) -> CheckedOut:
     refuse_root(target, repo.layout, repo.home.environ)
     if os.path.lexists(target) and (not os.path.isdir(target) or os.path.islink(target) or os.listdir(target)):
         raise TargetNotEmpty(
-            f"{target} is not an empty directory", unchanged="nothing was written", hint="name a new one", path=target
+            f"{target} is not an empty directory",
+            unchanged="nothing was written",
+            hint="name a new one",
+            path=target,
         )
     vfs = repo.vfs
     temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{repo.new_op_id()}")

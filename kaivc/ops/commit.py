@@ -153,9 +153,7 @@ class _Committer:
             with leases.quiesced(repo, manifest):
                 return Capturer(repo, writer, self._base).run()
 
-    def _land(
-        self, writer: StoreWriter, capture: Capture, draft: Draft, oid: ObjectId, op_id: str | None
-    ) -> Landed:
+    def _land(self, writer: StoreWriter, capture: Capture, draft: Draft, oid: ObjectId, op_id: str | None) -> Landed:
         repo = self._repo
         assert draft.version is not None
         tag = versions.write_tag(repo, writer, draft, oid)

@@ -56,7 +56,11 @@ def diff(repo: Repository, old: str, new: str | None = None) -> Diff:
     files = trees.flatten(repo.store, before.tree_oid)
     capture = Capturer(repo, sink, files).run()
     return Diff(
-        repo.name, before.tag, "workspace", tuple(trees.compare(files, capture.files)), _Loader(repo, sink.sizes)
+        repo.name,
+        before.tag,
+        "workspace",
+        tuple(trees.compare(files, capture.files)),
+        _Loader(repo, sink.sizes),
     )
 
 

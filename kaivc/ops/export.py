@@ -1,2 +1,4 @@
 """x"""
+
+
 class Exported: ...

@@ -27,5 +27,7 @@ def _candidate(repo: Repository) -> ReflogEntry:
         if entry.verb not in ("undo", "redo"):
             break
     raise NothingToUndo(
-        f"{repo.name} has no undo to redo", unchanged="nothing moved", hint="any other move clears what can be redone"
+        f"{repo.name} has no undo to redo",
+        unchanged="nothing moved",
+        hint="any other move clears what can be redone",
     )

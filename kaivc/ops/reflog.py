@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kaivc import versions
-from kaivc.names import ReflogEntry, RefName, current_ref, heads_prefix, nearest
 from kaivc.errors import NoSuchRevision
+from kaivc.names import ReflogEntry, RefName, current_ref, heads_prefix, nearest
 from kaivc.repository import Repository
 
 
@@ -37,6 +37,8 @@ def _full_name(repo: Repository, ref: str) -> RefName:
         known = [known.removeprefix(heads_prefix(repo.name)) for known in repo.refs(heads_prefix(repo.name))]
         close = nearest(ref, known)
         raise NoSuchRevision(
-            f"{repo.name} has no ref {ref!r}", hint=f"did you mean {', '.join(close)}?" if close else "", nearest=close
+            f"{repo.name} has no ref {ref!r}",
+            hint=f"did you mean {', '.join(close)}?" if close else "",
+            nearest=close,
         )
     return name

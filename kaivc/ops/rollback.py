@@ -5,7 +5,7 @@ from __future__ import annotations
 from kaivc import intents, versions
 from kaivc.errors import ChecksumMismatch, InvalidName, InvalidRollbackVersion, NoSuchRevision
 from kaivc.movement import Move, MovePlan, Mover
-from kaivc.names import version_ref, Version
+from kaivc.names import Version, version_ref
 from kaivc.repository import Repository
 from kaivc.versions import AgentVersion
 
@@ -33,9 +33,7 @@ def rollback(
         return Mover(repo, _move(repo, to, reason, force=force, live=live, op_id=op_id)).apply()
 
 
-def _move(
-    repo: Repository, to: str, reason: str, *, force: bool, live: bool, op_id: str | None = None
-) -> Move:
+def _move(repo: Repository, to: str, reason: str, *, force: bool, live: bool, op_id: str | None = None) -> Move:
     target = _target(repo, to)
     reason = reason.strip() or f"rollback to {target.tag}"
     return Move("rollback", reason, target, target, force=force, live=live, op_id=op_id)
@@ -45,9 +43,7 @@ def _target(repo: Repository, to: str) -> AgentVersion:
     try:
         target = versions.resolve(repo, to)
     except (NoSuchRevision, InvalidName) as error:
-        raise InvalidRollbackVersion(
-            error.what, unchanged="nothing moved", hint=error.hint, **error.facts
-        ) from error
+        raise InvalidRollbackVersion(error.what, unchanged="nothing moved", hint=error.hint, **error.facts) from error
     except ChecksumMismatch as error:
         raise InvalidRollbackVersion(
             f"{to} of {repo.name} is corrupt: {error.what}", unchanged="nothing moved", hint=error.hint

@@ -62,7 +62,8 @@ def drop_view(db: sqlite3.Connection, agent: int, tag: str) -> None:
 def seals(catalog: Catalog, agent: int) -> dict[tuple[int, int], Seal]:
     """All seals of an agent by (dev, inode); damaged ones are left out."""
     rows = catalog.rows(
-        "SELECT dev, inode, oid, size, mode, mtime_ns, ctime_ns, checksum FROM seals WHERE agent = ?", (agent,)
+        "SELECT dev, inode, oid, size, mode, mtime_ns, ctime_ns, checksum FROM seals WHERE agent = ?",
+        (agent,),
     )
     return {(row[0], row[1]): Seal(*row[:-1]) for row in rows if checksum(*row[:-1]) == row[-1]}
 
@@ -77,9 +78,7 @@ def put_seals(db: sqlite3.Connection, agent: int, rows: Iterable[Seal]) -> None:
 
 def drop_seals(db: sqlite3.Connection, agent: int, inodes: Iterable[tuple[int, int]]) -> None:
     """Forget seals of inodes that are gone."""
-    db.executemany(
-        "DELETE FROM seals WHERE agent = ? AND dev = ? AND inode = ?", [(agent, *inode) for inode in inodes]
-    )
+    db.executemany("DELETE FROM seals WHERE agent = ? AND dev = ? AND inode = ?", [(agent, *inode) for inode in inodes])
 
 
 def known_files(catalog: Catalog, agent: int) -> dict[bytes, dict[bytes, Known]]:

@@ -134,9 +134,7 @@ class Catalog:
     @staticmethod
     def _connect(path: str, mode: str) -> sqlite3.Connection:
         quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        return sqlite3.connect(
-            f"file:{quoted}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS
-        )
+        return sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
 
     @property
     def db(self) -> sqlite3.Connection:
@@ -203,7 +201,9 @@ class Catalog:
         raise OutcomeUnknown(
             f"the catalog could not be synced ({error}); the operation may or may not have landed",
             hint=f"check the disk, then look whether `kai reflog` shows operation {op_id}; repeating with "
-            f"`--op-id {op_id}` is safe" if op_id else "check the disk, then run the command again",
+            f"`--op-id {op_id}` is safe"
+            if op_id
+            else "check the disk, then run the command again",
             op_id=op_id,
         ) from error
 
@@ -215,9 +215,7 @@ class Catalog:
 
     def agent(self, name: str) -> AgentRow | None:
         """The agent of that name."""
-        row = self.row(
-            "SELECT id, name, created_ns, op_seq, op_head, checksum FROM agents WHERE name = ?", (name,)
-        )
+        row = self.row("SELECT id, name, created_ns, op_seq, op_head, checksum FROM agents WHERE name = ?", (name,))
         return AgentRow(*checked(row, f"agent {name}")) if row else None
 
     def agent_names(self) -> list[str]:
@@ -252,7 +250,9 @@ def _translated(error: sqlite3.Error) -> KaiError:
         )
     if name == "SQLITE_FULL":
         return NoSpace(
-            "the disk is full", unchanged="nothing was written", hint="free some space, then run the command again"
+            "the disk is full",
+            unchanged="nothing was written",
+            hint="free some space, then run the command again",
         )
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such table" in str(error):
         return ChecksumMismatch(

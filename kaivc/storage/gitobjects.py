@@ -117,9 +117,7 @@ def _order(item: tuple[bytes, Entry]) -> bytes:
 
 def encode_tree(entries: Iterable[tuple[bytes, Entry]]) -> bytes:
     """The bytes of one directory; entries in any order."""
-    return b"".join(
-        b"%o %s\0%s" % (entry.mode, name, entry.oid) for name, entry in sorted(entries, key=_order)
-    )
+    return b"".join(b"%o %s\0%s" % (entry.mode, name, entry.oid) for name, entry in sorted(entries, key=_order))
 
 
 def decode_tree(data: bytes, width: int) -> list[tuple[bytes, Entry]]:

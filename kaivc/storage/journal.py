@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from kaivc.names import ObjectId, RefName, ReflogEntry
+from kaivc.names import ObjectId, ReflogEntry, RefName
 from kaivc.storage.catalog import AgentRow, Catalog, checked, checksum, put_agent
 
 GENESIS = bytes(32)
@@ -145,7 +145,8 @@ def ops(catalog: Catalog, agent: int) -> list[OpRow]:
 def op_packed(db: sqlite3.Connection, agent: int, seq: int, pack: int, offset: int) -> None:
     """Note that a pack holds an op record."""
     db.execute(
-        "UPDATE ops SET payload = NULL, pack = ?, offset = ? WHERE agent = ? AND seq = ?", (pack, offset, agent, seq)
+        "UPDATE ops SET payload = NULL, pack = ?, offset = ? WHERE agent = ? AND seq = ?",
+        (pack, offset, agent, seq),
     )
 
 

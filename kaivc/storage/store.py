@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import msgpack
 
-from kaivc.errors import ChecksumMismatch, StorageError
+from kaivc.errors import ChecksumMismatch, StorageError, StorageFailed
 from kaivc.layout import Layout
 from kaivc.names import ObjectId
 from kaivc.settings import Settings
@@ -96,9 +96,10 @@ class ObjectStore:
         kind = self.require(oid).kind
         if kind == RecordKind.CHUNK_LIST:
             return Kind.BLOB
-        if kind not in iter(Kind):
-            raise MalformedObject(f"{oid.hex()} is no git object")
-        return Kind(kind)
+        try:
+            return Kind(kind)
+        except ValueError as error:
+            raise MalformedObject(f"{oid.hex()} is no git object") from error
 
     # ------------------------------------------------------------ whole objects
 
@@ -274,6 +275,8 @@ class StoreWriter:
             listing.append((chunk_id, len(chunk)))
             if not self.contains(chunk_id):
                 self._add(RecordKind.CHUNK, chunk_id, chunk, len(chunk))
+        if sum(length for _, length in listing) != size:
+            raise StorageFailed(f"a source gave another count of bytes than the {size} that it was said to have")
         oid = ObjectId(digest.digest())
         if not self.contains(oid):
             self._add(RecordKind.CHUNK_LIST, oid, msgpack.packb(listing), size)
@@ -388,8 +391,6 @@ class StoreWriter:
             return  # The transaction stands; the next writer appends the record from the catalog.
 
 
-
-
 def _read_all(source: Source, size: int) -> bytes:
     parts = []
     left = size + 1
@@ -397,5 +398,3 @@ def _read_all(source: Source, size: int) -> bytes:
         parts.append(part)
         left -= len(part)
     return b"".join(parts)
-
-

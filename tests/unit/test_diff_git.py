@@ -86,19 +86,13 @@ def judge(request, tmp_path_factory):
 # ---------------------------------------------------------------- what the trees hold
 
 names = (
-    st.sampled_from(
-        [b"a", b"a b", b"b ", b" c", b"a.b", b'q"', b"back\\slash", b"t\tab", b"n\nl", b"\xff\xfe"]
-    )
-    | st.sampled_from(
-        [b"x b", b"-", b"\x7f", b"\x01 ", "né".encode(), "日本".encode(), b"c\r", b"dev", b"null"]
-    )
+    st.sampled_from([b"a", b"a b", b"b ", b" c", b"a.b", b'q"', b"back\\slash", b"t\tab", b"n\nl", b"\xff\xfe"])
+    | st.sampled_from([b"x b", b"-", b"\x7f", b"\x01 ", "né".encode(), "日本".encode(), b"c\r", b"dev", b"null"])
     | st.binary(min_size=1, max_size=6)
 ).filter(lambda name: not {0, ord("/")} & set(name) and not name.lower().startswith((b".", b"git~")))
 paths = st.lists(names, min_size=1, max_size=3).map(b"/".join)
 
-lines = st.sampled_from(
-    [b"", b"}", b"  {", b"a", b"b", b"c", b"d\r", b"e\ff", b"- x", b"@@ -1 +1 @@", b"\xff\\"]
-)
+lines = st.sampled_from([b"", b"}", b"  {", b"a", b"b", b"c", b"d\r", b"e\ff", b"- x", b"@@ -1 +1 @@", b"\xff\\"])
 texts = st.builds(
     lambda rows, end: b"\n".join(rows) + end,
     st.lists(lines | st.integers(0, 99).map(b"%d".__mod__), max_size=30),

@@ -61,9 +61,7 @@ def test_the_listed_patterns_are_what_the_code_does(tmp_path):
     names = [*IGNORED, *KEPT, b"snapshot_meta.json"]
     paths = [above + name for name in names for above in (b"", b"a/") if name != b".git"]
     command = [git, "-C", tmp_path, "check-ignore", "--no-index", "-z", "--stdin"]
-    found = subprocess.run(command, input=b"\0".join(paths), capture_output=True, check=False).stdout.split(
-        b"\0"
-    )
+    found = subprocess.run(command, input=b"\0".join(paths), capture_output=True, check=False).stdout.split(b"\0")
     assert {path for path in paths if DEFAULTS.ignored(path, is_dir=False)} == set(found) - {b""}
 
 

@@ -192,10 +192,7 @@ def test_the_manifest_itself_is_always_restored():
 
 
 def test_secrets_are_found_below_odd_directories():
-    assert (
-        parse(b"state: {secret: [{path: '*.token', name: S}]}").state_class(b"a\nb/\xff.token")
-        is StateClass.SECRET
-    )
+    assert parse(b"state: {secret: [{path: '*.token', name: S}]}").state_class(b"a\nb/\xff.token") is StateClass.SECRET
 
 
 def test_the_strictest_of_two_manifests_counts():
@@ -271,9 +268,7 @@ def test_whatever_comes_is_read_or_refused(data):
     manifest.state_class(b"a/b")
 
 
-KEYS = st.sampled_from(
-    ["files", "state", "private", "entry", "isolation", "logic", "keep", "secret", "path", "x"]
-)
+KEYS = st.sampled_from(["files", "state", "private", "entry", "isolation", "logic", "keep", "secret", "path", "x"])
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(["a", "*.py", "!a", "../x", "[", "", "A"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),

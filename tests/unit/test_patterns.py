@@ -162,9 +162,7 @@ _GLOBS = [
 _COMPONENT = st.lists(
     st.sampled_from([*_GLOBS, "[[:alpha:]]", "[\\]a]", "[--b]", "[a", " "]), min_size=1, max_size=4
 ).map("".join)
-_PATH = st.lists(_COMPONENT | st.sampled_from(["**", "**", "*", "a", "b", "d"]), min_size=1, max_size=4).map(
-    "/".join
-)
+_PATH = st.lists(_COMPONENT | st.sampled_from(["**", "**", "*", "a", "b", "d"]), min_size=1, max_size=4).map("/".join)
 _LINE = st.builds(
     "{}{}{}{}".format,
     st.sampled_from(["", "", "!"]),

@@ -119,9 +119,7 @@ def test_nothing_said_changes_nothing(data):
 
 
 def test_flags_are_read_as_a_text_is():
-    layer = parse_flags(
-        {"lock.wait": "250 ms", "views.keep": "7", "isolation.enable": "false", "head": "one"}
-    )
+    layer = parse_flags({"lock.wait": "250 ms", "views.keep": "7", "isolation.enable": "false", "head": "one"})
     assert layer.values == {"lock_wait": 0.25, "views_keep": 7, "head": "one"}
     assert layer.isolation == Isolation(enable=False)
     assert layer.source == "command line"
@@ -180,11 +178,7 @@ def test_whatever_comes_is_read_or_refused(data):
         read_or_refuse(lambda read=read: read(data, "x"))
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from([*READERS, "isolation.env", "x", "a.b"]), st.text(max_size=12), max_size=4
-    )
-)
+@given(st.dictionaries(st.sampled_from([*READERS, "isolation.env", "x", "a.b"]), st.text(max_size=12), max_size=4))
 def test_any_flags_are_read_or_refused(flags):
     read_or_refuse(lambda: Settings.layered(parse_flags(flags)))
 
@@ -218,9 +212,7 @@ def test_what_is_given_is_laid_over_the_base():
     ],
 )
 def test_names_the_keys_that_isolate_less(base, said, loosened):
-    granted, manifest = (
-        parse(json.dumps({"isolation": keys}).encode(), "x").isolation for keys in (base, said)
-    )
+    granted, manifest = (parse(json.dumps({"isolation": keys}).encode(), "x").isolation for keys in (base, said))
     assert manifest.loosens(granted) == loosened
 
 

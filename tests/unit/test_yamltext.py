@@ -93,9 +93,7 @@ def test_plain_scalars_follow_the_core_schema(text, value):
     assert type(found["it"]) is type(value)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "\n\n", "# only\n  # comments\n", "\ufeff# mark\r\n", "---\n", "---\n...\n"]
-)
+@pytest.mark.parametrize("text", ["", "\n\n", "# only\n  # comments\n", "\ufeff# mark\r\n", "---\n", "---\n...\n"])
 def test_a_text_without_a_value_is_an_empty_mapping(text):
     assert bare(read(text)) == {}
 
@@ -260,9 +258,7 @@ def test_reads_sizes(text, size):
     assert type(found) is int
 
 
-@pytest.mark.parametrize(
-    "text", ["16 G", "-1", "GiB", "'1 2 GiB'", "true", "[1]", "1e400", "2000 GiB", "1..5 GiB"]
-)
+@pytest.mark.parametrize("text", ["16 G", "-1", "GiB", "'1 2 GiB'", "true", "[1]", "1e400", "2000 GiB", "1..5 GiB"])
 def test_refuses_what_is_no_size(text):
     with pytest.raises(InvalidManifest, match=r"kai\.yaml:1: it must be"):
         field(f"it: {text}").size(0, 1024 * GIB)
@@ -302,9 +298,7 @@ def test_reads_commands(text, words):
     assert field(f"it: {text}").command() == words
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "''", "'  '", "5", '"a \'b"', '"a\\0b"', "[a, '']", "[a, 5]", "{a: b}"]
-)
+@pytest.mark.parametrize("text", ["", "[]", "''", "'  '", "5", '"a \'b"', '"a\\0b"', "[a, '']", "[a, 5]", "{a: b}"])
 def test_refuses_what_is_no_command(text):
     with pytest.raises(InvalidManifest, match=r"kai\.yaml:1: it"):
         field(f"it: {text}").command()
