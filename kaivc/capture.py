@@ -7,6 +7,7 @@ read as one committed state. What the stat cache knows is not read again.
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -316,7 +317,7 @@ class Capturer:
         self._check_size(path, status)
         if status.st_nlink > 1 and self._inodes.setdefault((status.st_dev, status.st_ino), path) != path:
             result.hard_links.append(path)
-        oid = self._known(parent, name, path, status, names) or self._read(parent, name, path, names)
+        oid = self._known(parent, name, path, status, names) or self._read(parent, name, path)
         result.files[path] = Entry(EXECUTABLE if status.st_mode & stat.S_IXUSR else FILE, oid)
 
     def _secret(self, path: bytes) -> ObjectId:
@@ -340,7 +341,7 @@ class Capturer:
         """The id that the stat cache has, if nothing can have changed since."""
         directory, _, _ = _split(path)
         known = self._cache.get(directory, {}).get(name)
-        if known is None or known.signature != signature(status, self._wal(parent, name, names)):
+        if known is None or known.signature != signature(status, self._wal(parent, name) if name + b"-wal" in names else None):
             return None
         newest = max(known.signature[1], known.signature[6] if len(known.signature) > SIGNATURE else 0)
         granule = COARSE_NS if newest % 1_000_000_000 == 0 else GRANULE_NS
@@ -351,20 +352,17 @@ class Capturer:
         self._result.known.setdefault(directory, {})[name] = known
         return ObjectId(known.oid)
 
-    def _wal(self, parent: int, name: bytes, names: set[bytes]) -> os.stat_result | None:
-        wal = name + b"-wal"
-        if wal not in names:
-            return None
+    def _wal(self, parent: int, name: bytes) -> os.stat_result | None:
         try:
-            status = os.stat(wal, dir_fd=parent, follow_symlinks=False)
+            status = os.stat(name + b"-wal", dir_fd=parent, follow_symlinks=False)
         except OSError:
             return None
         return status if status.st_size else None
 
-    def _read(self, parent: int, name: bytes, path: bytes, names: set[bytes]) -> ObjectId:
+    def _read(self, parent: int, name: bytes, path: bytes) -> ObjectId:
         for _ in range(self._repo.settings.read_tries):
             try:
-                return self._read_once(parent, name, path, names)
+                return self._read_once(parent, name, path)
             except _Unsettled:
                 continue
             except FileNotFoundError as error:
@@ -373,7 +371,7 @@ class Capturer:
                 raise _unreadable(path, error) from error
         raise _unsettled(path)
 
-    def _read_once(self, parent: int, name: bytes, path: bytes, names: set[bytes]) -> ObjectId:
+    def _read_once(self, parent: int, name: bytes, path: bytes) -> ObjectId:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if (status.st_dev, status.st_ino) in self._open and self._has_magic(parent, name):
             return self._through_sqlite(path)
@@ -382,13 +380,13 @@ class Capturer:
             before = os.fstat(fd)
             if not stat.S_ISREG(before.st_mode):
                 raise _Unsettled
-            wal = self._wal(parent, name, names)
+            wal = self._wal(parent, name)
             if os.pread(fd, 16, 0) == sqlitefiles.MAGIC:
-                oid = self._database(fd, path, before, wal)
+                oid = self._database(fd, path, before)
             else:
                 oid = self._sink.put_blob(_FileSource(fd, before.st_size), before.st_size)
-            if signature(os.fstat(fd)) != signature(before):
-                raise _Unsettled
+                if signature(os.fstat(fd)) != signature(before):
+                    raise _Unsettled
             self._result.read_bytes += before.st_size
             self._remember(path, before, wal, oid)
             return oid
@@ -402,28 +400,26 @@ class Capturer:
 
     # ------------------------------------------------------------ databases
 
-    def _database(self, fd: int, path: bytes, status: os.stat_result, wal: os.stat_result | None) -> ObjectId:
+    def _database(self, fd: int, path: bytes, status: os.stat_result) -> ObjectId:
         full = os.path.join(self._root, path)
         self._result.databases.add(path)
-        if wal is not None:
-            return self._through_sqlite(path)
         try:
-            with sqlitefiles.reading(full, self._repo.settings.lock_wait):
-                if _size(full + b"-wal"):
-                    raise _Unsettled
-                return self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size)
+            with sqlitefiles.reading(full, self._repo.settings.lock_wait) as connection:
+                if sqlitefiles.log_size(full):
+                    return self._put_state(connection)
+                size = os.fstat(fd).st_size
+                return self._sink.put_blob(_FileSource(fd, size), size)
         except sqlitefiles.NotReadable:
             self._result.plain_databases.append(path)
             return self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size)
 
     def _through_sqlite(self, path: bytes) -> ObjectId:
+        """This process has the file open: closing a descriptor of our own would drop its locks."""
         full = os.path.join(self._root, path)
         self._result.databases.add(path)
-        scratch = os.path.join(self._repo.layout.tmp, f"backup-{self._repo.new_op_id()}")
         try:
-            with sqlitefiles.Scratch(self._repo.vfs, scratch) as file:
-                source = sqlitefiles.backup(full, file, self._repo.settings.lock_wait)
-                return self._sink.put_blob(source, sqlitefiles.size_of(source))
+            with sqlitefiles.reading(full, self._repo.settings.lock_wait) as connection:
+                return self._put_state(connection)
         except sqlitefiles.NotReadable as error:
             raise UnsettledFile(
                 f"the database {show(path)} cannot be read: {error}",
@@ -431,6 +427,12 @@ class Capturer:
                 hint="look whether it is whole (`PRAGMA integrity_check`), or list it in .kaiignore",
                 path=show(path),
             ) from error
+
+    def _put_state(self, connection: sqlite3.Connection) -> ObjectId:
+        scratch = os.path.join(self._repo.layout.tmp, f"backup-{self._repo.new_op_id()}")
+        with sqlitefiles.Scratch(self._repo.vfs, scratch) as file:
+            source = sqlitefiles.read_out(connection, file)
+            return self._sink.put_blob(source, sqlitefiles.size_of(source))
 
 
 SIGNATURE = 5
@@ -501,13 +503,6 @@ def _lstat(entry: os.DirEntry[str], path: bytes) -> os.stat_result | None:
         return None
     except OSError as error:
         raise _unreadable(path, error) from error
-
-
-def _size(path: bytes) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 def _kind_of(mode: int) -> str:

@@ -96,8 +96,7 @@ def _restore(repo: Repository, payload: bytes, *, guarded: bool) -> None:
         if not guarded and not plan.live:
             for path in sorted(plan.left):
                 full = os.path.join(os.fsencode(repo.workspace), path)
-                if workspace.is_database(full):
-                    guards.watch(full)
+                if workspace.is_database(full) and guards.watch(full):
                     guards.lock(full)
         moved = Applier(repo, plan).run()
     # The databases' locks are let go before this: whoever waited for one has the old file open.

@@ -72,24 +72,32 @@ def _unsettled(path: bytes, error: sqlite3.Error) -> UnsettledFile:
 
 
 @contextmanager
-def reading(path: bytes, timeout: float) -> Iterator[None]:
-    """Hold a read transaction: until it ends, nobody changes the main file.
+def reading(path: bytes, timeout: float) -> Iterator[sqlite3.Connection]:
+    """Hold a read transaction on one committed state.
 
-    Raises UnsettledFile when a writer holds the database for longer than ``timeout`` seconds, NotReadable when
-    SQLite does not take the file for a database.
+    If the log is empty within it, the main file holds that state, and nobody changes the file until it ends. Raises
+    UnsettledFile when a writer holds the database for longer than ``timeout`` seconds, NotReadable when SQLite does not
+    take the file for a database.
     """
-    connection = None
+    connection = _begin(path, timeout)
     try:
-        connection = _begin(path, timeout)
-        yield
+        yield connection
     finally:
-        if connection is not None:
-            connection.close()
+        connection.close()
+
+
+def log_size(path: bytes) -> int:
+    """How many bytes the write-ahead log of a database has."""
+    try:
+        return os.stat(path + b"-wal").st_size
+    except OSError:
+        return 0
 
 
 def _begin(path: bytes, timeout: float) -> sqlite3.Connection:
     last: sqlite3.Error | None = None
-    for mode in ("rw", "ro"):
+    # A writing connection that is the last to close puts the log into the main file; a reading one leaves side files.
+    for mode in ("ro", "rw") if log_size(path) else ("rw", "ro"):
         connection = _connect(path, mode, timeout)
         try:
             connection.execute("BEGIN")
@@ -105,40 +113,32 @@ def _begin(path: bytes, timeout: float) -> sqlite3.Connection:
 
 
 def backup(path: bytes, to: Scratch, timeout: float) -> Source:
-    """Read one committed state of a database whose log holds some of it.
+    """Read one committed state of a database, wherever it lies. Raises as ``reading`` does."""
+    with reading(path, timeout) as connection:
+        return read_out(connection, to)
+
+
+def read_out(connection: sqlite3.Connection, to: Scratch) -> Source:
+    """The state that a read transaction sees.
 
     Up to 32 MiB the bytes are those that the main file would have after a checkpoint. A larger database goes through
     SQLite's backup into the file that ``to`` names, which has counters of its own in its header. Equal states give equal
-    bytes either way. Raises as ``reading`` does.
+    bytes either way.
     """
-    last: sqlite3.Error | None = None
-    for mode in ("ro", "rw"):
-        source = _connect(path, mode, timeout)
-        try:
-            source.execute("BEGIN")
-            source.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            return _read_out(source, to)
-        except sqlite3.Error as error:
-            if _is_busy(error):
-                raise _unsettled(path, error) from error
-            last = error
-        finally:
-            source.close()
-    raise NotReadable(str(last))
-
-
-def _read_out(source: sqlite3.Connection, to: Scratch) -> Source:
-    pages = source.execute("PRAGMA page_count").fetchone()[0] * source.execute("PRAGMA page_size").fetchone()[0]
-    if pages <= IN_MEMORY:
-        return io.BytesIO(source.serialize())
-    target = sqlite3.connect(to.path, isolation_level=None)
     try:
-        # The copy is scratch: it is read once, and stored with checks of its own.
-        target.execute("PRAGMA journal_mode=OFF")
-        target.execute("PRAGMA synchronous=OFF")
-        source.backup(target)
-    finally:
-        target.close()
+        count, size = (connection.execute(f"PRAGMA page_{it}").fetchone()[0] for it in ("count", "size"))
+        if count * size <= IN_MEMORY:
+            return io.BytesIO(connection.serialize())
+        target = sqlite3.connect(to.path, isolation_level=None)
+        try:
+            # The copy is scratch: it is read once, and stored with checks of its own.
+            target.execute("PRAGMA journal_mode=OFF")
+            target.execute("PRAGMA synchronous=OFF")
+            connection.backup(target)
+        finally:
+            target.close()
+    except sqlite3.Error as error:
+        raise NotReadable(str(error)) from error
     return to.open()
 
 
@@ -190,16 +190,26 @@ class Guards:
         for fd in self._fds:
             os.close(fd)
 
-    def watch(self, path: bytes) -> None:
-        """Take note of the state that a database is in; does nothing for what SQLite cannot read."""
+    def watch(self, path: bytes) -> bool:
+        """Take note of the state that a database is in; False for what SQLite cannot read.
+
+        Raises AgentBusy when it cannot be looked at within the wait.
+        """
         connection = _connect(path, "rw", 0)
-        try:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            version = connection.execute("PRAGMA data_version").fetchone()[0]
-        except sqlite3.Error:
-            connection.close()
-            return
-        self._held[path] = _Guard(path, connection, version, os.stat(path).st_ino)
+        waited = 0.0
+        while True:
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                version = connection.execute("PRAGMA data_version").fetchone()[0]
+            except sqlite3.Error as error:
+                if not _is_busy(error) or waited >= self._wait:
+                    connection.close()
+                if not _is_busy(error):
+                    return False
+                waited = self._pause(path, waited)
+            else:
+                self._held[path] = _Guard(path, connection, version, os.stat(path).st_ino)
+                return True
 
     def lock(self, path: bytes) -> bool:
         """Hold a watched database so that no other connection reads or writes it; whether it changed since.
@@ -208,21 +218,22 @@ class Guards:
         makes its file safe to replace. Whoever waits for the lock meanwhile finds the file moved, and SQLite refuses to
         write to it. Raises AgentBusy after the wait.
         """
-        guard = self._held.get(path)
-        if guard is None:
-            return False
+        guard = self._held[path]
         waited = 0.0
         while not guard.try_lock():
-            if waited >= self._wait:
-                raise AgentBusy(
-                    f"the database {show(path)} is open elsewhere and cannot be locked",
-                    unchanged="nothing moved",
-                    hint="stop the agent, name a `quiesce` command in kai.yaml, or say --live",
-                    path=show(path),
-                )
-            self._sleep(POLL)
-            waited += POLL
+            waited = self._pause(path, waited)
         return guard.changed()
+
+    def _pause(self, path: bytes, waited: float) -> float:
+        if waited >= self._wait:
+            raise AgentBusy(
+                f"the database {show(path)} is open elsewhere and cannot be locked",
+                unchanged="nothing moved",
+                hint="stop the agent, name a `quiesce` command in kai.yaml, or say --live",
+                path=show(path),
+            )
+        self._sleep(POLL)
+        return waited + POLL
 
     def source(self, path: bytes) -> Source:
         """Read the main file of a locked database, as it was in the journal mode that it had."""

@@ -246,9 +246,8 @@ def guard_databases(repo: Repository, capture: Capture, plan: RestorePlan, guard
     changed = []
     for path in sorted(plan.left):
         full = os.path.join(os.fsencode(repo.workspace), path)
-        if not is_database(full):
+        if not is_database(full) or not guards.watch(full):
             continue
-        guards.watch(full)
         moved = not _as_captured(repo, capture, path, full)
         if guards.lock(full) or moved:
             changed.append(path)

@@ -52,6 +52,7 @@ def export(repo: Repository, directory: str) -> Exported:
         _make_git(repo, temporary, refs)
         writer = _LooseWriter(repo, os.path.join(temporary, "objects"))
         writer.reachable(refs.values())
+        vfs.sync_disk()
         vfs.rename(temporary, target)
     except BaseException:
         vfs.remove_tree(temporary)
