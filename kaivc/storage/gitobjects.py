@@ -174,14 +174,22 @@ class Tag:
     message: str
 
 
+_SCISSORS = "------------------------ >8 ------------------------"
+
+
 def clean_message(text: str) -> str:
     """UTF-8 with LF and one final newline, no trailing blanks; no line that git takes for the end.
 
-    A line that starts with ``---`` hides the trailers from git's parser, so it gets one blank before it.
+    A line that starts with ``---``, and git's scissors behind a comment sign, hide the trailers from git's
+    parser, so such a line gets one blank before it.
     """
     lines = [line.rstrip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
-    lines = [" " + line if line.startswith("---") else line for line in lines]
+    lines = [" " + line if _ends_message(line) else line for line in lines]
     return "\n".join(lines).strip("\n") + "\n"
+
+
+def _ends_message(line: str) -> bool:
+    return line.startswith("---") or (line.endswith(_SCISSORS) and not line.startswith(" "))
 
 
 def encode_commit(commit: Commit) -> bytes:

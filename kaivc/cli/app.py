@@ -1,0 +1,175 @@
+"""The tree of verbs, each imported when it is called, with the options that all of them take."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from functools import cache
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.main import get_command
+
+from kaivc import __version__
+from kaivc.cli.failures import INTERRUPTED, USAGE, Misuse, report
+from kaivc.cli.invocation import Invocation
+
+VERBS = (
+    "init",
+    "new",
+    "commit",
+    "status",
+    "log",
+    "versions",
+    "show",
+    "diff",
+    "rollback",
+    "undo",
+    "redo",
+    "restore",
+    "reflog",
+    "run",
+    "verify",
+    "checkout",
+    "export",
+)
+"""In the order of `kai --help`."""
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+COMPLETION = "_KAI_COMPLETE"
+
+
+def run(args: list[str]) -> int:
+    """Carry out a command line; the exit code. Every error but a broken pipe ends here."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    invocation = _expected(args)
+    try:
+        return _run(args, invocation)
+    except BrokenPipeError:
+        raise
+    except (KeyboardInterrupt, typer.Abort):
+        invocation.clear()
+        print("kai: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the door: whatever happened, it is said in one line
+        return report(error, invocation)
+    finally:
+        invocation.close()
+
+
+def _expected(args: list[str]) -> Invocation:
+    """How to answer if not even the arguments can be understood."""
+    ours = args[: args.index("--")] if "--" in args else args
+    return Invocation(json="--json" in ours, debug="--debug" in ours)
+
+
+def _run(args: list[str], invocation: Invocation) -> int:
+    group = build()
+    if COMPLETION in os.environ:
+        group.main(args, prog_name="kai", complete_var=COMPLETION, standalone_mode=False)
+        return 0
+    invocation.json = invocation.debug = False
+    try:
+        with group.make_context("kai", args or ["--help"], obj=invocation) as context:
+            code = group.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code if args else USAGE
+    return int(code or 0)
+
+
+# ---------------------------------------------------------------- verbs
+
+
+class Verbs(TyperGroup):
+    """The verbs, none of them imported yet."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Their names."""
+        return list(VERBS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        """One of them, imported now."""
+        return load(cmd_name) if cmd_name in VERBS else None
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        """The verb and what follows it; the nearest names for one that is not there."""
+        if args[0] not in VERBS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            from kaivc.names import nearest
+
+            close = nearest(args[0], list(VERBS))
+            hint = f"did you mean {', '.join(close)}?" if close else "see `kai --help`"
+            raise Misuse(f"there is no command {args[0]!r}", hint=hint, nearest=close)
+        return super().resolve_command(ctx, args)  # type: ignore[arg-type]
+
+
+@cache
+def load(verb: str) -> Any:
+    """Import a verb, and make the parser of its arguments."""
+    module = importlib.import_module("kaivc.cli.commands." + verb)
+    one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    cls = getattr(module, "Parser", TyperCommand)
+    one.command(name=verb, cls=cls, context_settings=CONTEXT)(getattr(module, verb))
+    command = get_command(one)
+    command.params.extend(_everywhere())
+    return command
+
+
+def build() -> Any:
+    """The parser of a whole command line."""
+    app = typer.Typer(
+        cls=Verbs, context_settings=CONTEXT, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+    app.callback()(_kai)
+    group = get_command(app)
+    group.params[1:1] = _everywhere()
+    return group
+
+
+def _kai(
+    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version and leave.")] = False,
+) -> None:
+    """Versions of AI agents: code, configuration, state and dependencies together.
+
+    Options of this page stand before or after the command.
+    """
+    if version:
+        print(f"kai {__version__}")
+        raise typer.Exit
+
+
+# ---------------------------------------------------------------- options of every verb
+
+
+def _everywhere() -> list[TyperOption]:
+    return [
+        _option("--home", help="The home, or a directory in it. [env: KAI_HOME; else the working directory]", metavar="DIR"),
+        _option("--json", type=bool, is_flag=True, help="Print one JSON document."),
+        _option("--debug", type=bool, is_flag=True, help="Show tracebacks."),
+        _option("-c", "config", multiple=True, help="A setting, as `lock.wait=10s`; may be repeated.", metavar="KEY=VALUE"),
+    ]
+
+
+def _option(*declared: str, type: Any = str, **attributes: Any) -> TyperOption:  # noqa: A002 - typer's word
+    return TyperOption(
+        param_decls=list(declared), type=type, expose_value=False, callback=_remember, **attributes
+    )
+
+
+def _remember(context: Any, option: Any, value: Any) -> Any:
+    invocation: Invocation = context.obj
+    if option.name == "config":
+        invocation.flags.update(_setting(text) for text in value or ())
+    elif value:
+        setattr(invocation, option.name, value)
+    return value
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="-c")
+    return key, value

@@ -1,0 +1,1 @@
+"""One file, one verb; a file is imported when its verb is called."""

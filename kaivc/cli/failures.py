@@ -1,0 +1,73 @@
+"""Exceptions, as people and programs read them, and as exit codes. The table of codes is ``kaivc.errors``."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+import typer
+
+from kaivc.cli.escape import escape_lines
+from kaivc.cli.invocation import Invocation, as_json
+from kaivc.cli.terminal import Paint, wants_color
+from kaivc.errors import InternalError, KaiError, UnreadablePath
+
+USAGE, INTERRUPTED = 2, 130
+
+# The base of all that the parser raises. typer carries its own copy of click in some releases and takes the
+# package in others; only the subclass is exported by name.
+UsageError: type[Any] = typer.BadParameter.__bases__[0]
+
+
+class Misuse(KaiError):
+    """A command line that says nothing sensible; no code of the catalogue, exit 2."""
+
+    code = "usage"
+    exit_code = USAGE
+
+
+def report(error: Exception, invocation: Invocation) -> int:
+    """Say on stderr what went wrong; the exit code."""
+    invocation.clear()
+    if invocation.debug:
+        traceback.print_exception(error, file=sys.stderr)
+    known = understood(error)
+    if invocation.json:
+        print(as_json(known.as_dict()), file=sys.stderr)
+    else:
+        for line in as_text(known, Paint(wants_color(sys.stderr))):
+            print(line, file=sys.stderr)
+    return known.exit_code
+
+
+def understood(error: Exception) -> KaiError:
+    """Any exception as one of ours."""
+    if isinstance(error, KaiError):
+        return error
+    if isinstance(error, UsageError):
+        return _misuse(error)
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return UnreadablePath(f"{error.filename}: {error.strerror}", path=str(error.filename))
+    return InternalError(
+        f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+        hint="this is a fault of kai: run again with --debug for the traceback",
+    )
+
+
+def _misuse(error: Any) -> Misuse:
+    possible = getattr(error, "possibilities", None)
+    what = error.message if possible else error.format_message()
+    command = error.ctx.command_path if error.ctx else "kai"
+    hint = f"did you mean {', '.join(possible)}?" if possible else f"see `{command} --help`"
+    return Misuse(what[:1].lower() + what[1:].rstrip("."), hint=hint)
+
+
+def as_text(error: KaiError, paint: Paint) -> list[str]:
+    """``kai: E101: what``, then what did not happen, then what to do."""
+    code = "" if isinstance(error, Misuse) else f"{error.code}: "
+    first, *more = escape_lines(error.what)
+    lines = [f"kai: {paint('red', code)}{first}", *(f"  {line}" for line in more)]
+    for note in filter(None, (error.unchanged, error.hint)):
+        lines += [f"  {line}" for line in escape_lines(note)]
+    return lines

@@ -1,0 +1,94 @@
+"""What holds for one command line, whatever its verb: where the home is, and how to answer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from kaivc.cli.progress import Line
+from kaivc.cli.terminal import Paint, is_terminal, wants_color
+from kaivc.ports import Progress, silent
+
+if TYPE_CHECKING:
+    from kaivc.api import Agent, Home
+
+HOME_VARIABLE = "KAI_HOME"
+
+
+@dataclass
+class Invocation:
+    """The global options, and the doors to the home and to the terminal. What it opened, ``close`` closes."""
+
+    home: str | None = None
+    json: bool = False
+    debug: bool = False
+    flags: dict[str, str] = field(default_factory=dict)
+    _opened: list[Home] = field(default_factory=list)
+
+    # ------------------------------------------------------------ the home
+
+    @property
+    def place(self) -> str:
+        """Where to look for the home, and above: ``--home``, else KAI_HOME, else here."""
+        return self.home or os.environ.get(HOME_VARIABLE) or "."
+
+    def open(self) -> Home:
+        """The home; NoSuchHome if there is none."""
+        from kaivc import api
+
+        opened = api.open(self.place, flags=self.flags, progress=self.progress)
+        self._opened.append(opened)
+        return opened
+
+    def agent(self, name: str) -> Agent:
+        """One agent of the home; NoSuchAgent, with the nearest names, if there is none."""
+        return self.open().agent(name)
+
+    def close(self) -> None:
+        """Close what was opened, and leave no half-drawn line."""
+        self.clear()
+        for home in self._opened:
+            home.close()
+        self._opened.clear()
+
+    # ------------------------------------------------------------ the terminal
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Where long work says how far it is."""
+        if not is_terminal(sys.stderr):
+            return silent
+        return Line(sys.stderr, shutil.get_terminal_size().columns - 1)
+
+    def clear(self) -> None:
+        """Take the line of progress away."""
+        if isinstance(self.progress, Line):
+            self.progress.clear()
+
+    @cached_property
+    def paint(self) -> Paint:
+        """The colours of stdout."""
+        return Paint(wants_color(sys.stdout))
+
+    def answer(
+        self, document: Callable[[], Mapping[str, Any]], text: Callable[[], Iterable[str]]
+    ) -> None:
+        """Print the one JSON document, or the lines for people."""
+        self.clear()
+        if self.json:
+            print(as_json(document()))
+        else:
+            for line in text():
+                print(line)
+
+
+def as_json(document: Mapping[str, Any]) -> str:
+    """A document as pure printable ASCII."""
+    import json
+
+    return json.dumps(document, indent=2).replace("\x7f", "\\u007f")

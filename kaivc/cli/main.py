@@ -1,0 +1,40 @@
+"""``kai``: the console script.
+
+``kai --version`` answers before the parser of arguments is even imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from kaivc import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BROKEN_PIPE = 141
+"""What a shell shows for a command that SIGPIPE ended."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (that of the process, unless given); the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _answer(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.close()  # else the interpreter tries to flush it again, and complains
+        return BROKEN_PIPE
+    return code
+
+
+def _answer(args: list[str]) -> int:
+    if args in (["--version"], ["-V"]):
+        print(f"kai {__version__}")
+        return 0
+    from kaivc.cli.app import run
+
+    return run(args)
