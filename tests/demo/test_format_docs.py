@@ -1,0 +1,234 @@
+"""The pages of docs/format hold a reader; it reads what kaivc wrote, and never imports kaivc."""
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, require_tool
+
+FORMAT = ROOT / "docs" / "format"
+
+WRITER = """
+import os, pathlib, random, sys
+import kaivc
+
+top = pathlib.Path(sys.argv[1])
+home = kaivc.init(top / "home", object_format=sys.argv[2])
+(top / "home/.kai/config.yaml").write_text("packs:\\n  seal_at: 3 MiB\\n")
+home = kaivc.open(top / "home")
+agent = home.new("reader")
+work = agent.workspace
+(work / "logic.py").write_text("print('one')\\n")
+(work / "config.yaml").write_text("depth: 3\\n")
+(work / "state").mkdir()
+(work / "state/large.bin").write_bytes(random.Random(7).randbytes(2_500_000))
+(work / "state/zeros.bin").write_bytes(bytes(1_500_000))
+agent.commit(version="1.0.0", notes="first\\n\\n--- not a patch")
+(work / "logic.py").write_text("print('two')\\n")
+(work / "state/large.bin").write_bytes(random.Random(8).randbytes(2_500_000))
+agent.commit(bump="minor", notes="second")
+(work / "logic.py").write_text("print('dirty')\\n")
+agent.rollback("v1.0.0", reason="to look at it")
+agent.undo()
+agent.redo()
+home.new("other").workspace.joinpath("a").write_text("a")
+home.agent("other").commit()
+home.close()
+"""
+
+READ_ALL = """
+import sys, pathlib
+
+home = pathlib.Path(sys.argv[1])
+db = sqlite3.connect(home / ".kai/catalog.sqlite")
+meta = dict(db.execute("SELECT key, value FROM meta"))
+agents = dict(db.execute("SELECT name, id FROM agents"))
+report = {"format": meta["format"], "rows": check_rows(db), "sealed": 0, "kinds": {}, "indexed": 0, "ops": {}}
+for name, agent in agents.items():
+    found, records, tails = {}, [], []
+    for number, pack, state, committed in db.execute(
+        "SELECT id, name, state, committed FROM packs WHERE agent = ?", (agent,)
+    ):
+        path = home / ".kai/packs" / name / (pack + ".pack")
+        listing = list(read_pack(path))
+        for offset, length, kind, id_, content in listing:
+            report["kinds"][kind] = report["kinds"].get(kind, 0) + 1
+            found[number, offset] = (length, kind, id_, content)
+            expected = true_id(kind, content, meta["object_format"])
+            assert expected in (None, id_), (kind, id_)
+            if kind == "op":
+                records.append(content)
+        data = path.read_bytes()
+        if state == "sealed":
+            report["sealed"] += 1
+            assert data.endswith(b"KAIPEND\\0") and committed == len(data)
+            (footer_at,) = struct.unpack_from("<Q", data, len(data) - 16)
+            _, kind, id_, footer = found[number, footer_at]
+            assert (kind, id_) == ("footer", b"")
+            numbers = {value: key for key, value in KINDS.items()}
+            assert msgpack.unpackb(footer) == {
+                "v": 0,
+                "records": [[numbers[k], i, o, n, len(c)] for o, n, k, i, c in listing if k != "footer"],
+            }
+        else:
+            assert state == "open" and committed <= len(data)
+    chunks = {id_: content for _, kind, id_, content in found.values() if kind == "chunk"}
+    for id_, kind, pack, offset, length, size in db.execute(
+        "SELECT id, kind, pack, offset, length, size FROM objects WHERE agent = ?", (agent,)
+    ):
+        assert found[pack, offset][:3] == (length, KINDS[kind], id_)
+        content = found[pack, offset][3]
+        if KINDS[kind] == "chunk list":
+            content = join_chunks(content, chunks)
+            assert true_id("blob", content, meta["object_format"]) == id_
+        assert len(content) == size
+        report["indexed"] += 1
+    for digest, payload, pack, offset in db.execute(
+        "SELECT digest, payload, pack, offset FROM ops WHERE agent = ?", (agent,)
+    ):
+        record = payload if payload is not None else found[pack, offset][3]
+        assert hashlib.sha256(record).digest() == digest
+        records.append(record)
+    chain, head = read_chain(records)
+    row = db.execute("SELECT op_seq, op_head FROM agents WHERE id = ?", (agent,)).fetchone()
+    assert row == (len(chain), head)
+    assert replay(chain) == dict(db.execute("SELECT name, oid FROM refs WHERE agent = ?", (agent,)))
+    assert all(op["home"] == meta["home_id"] and op["agent"] == name for op in chain)
+    logged = db.execute("SELECT seq, ref, old, new FROM reflog WHERE agent = ? ORDER BY seq, ord", (agent,)).fetchall()
+    assert logged == [(op["seq"], *move) for op in chain for move in op["moves"]]
+    report["ops"][name] = [op["verb"] for op in chain]
+assert "kaivc" not in sys.modules
+print(json.dumps(report))
+"""
+
+
+def code_of(page: str) -> str:
+    """The Python of one page."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", (FORMAT / page).read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 1, page
+    return str(blocks[0])
+
+
+def reader() -> str:
+    """The small reader that the three pages make together."""
+    return "import json\n" + "\n".join(map(code_of, ("pack.md", "op-record.md", "catalog.md")))
+
+
+@pytest.fixture(scope="module", params=["sha256", "sha1"])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home with large files, sealed packs, a rollback, an undo and a redo."""
+    top = tmp_path_factory.mktemp("format")
+    argv = [sys.executable, "-c", WRITER, str(top), str(request.param)]
+    subprocess.run(argv, check=True, cwd=ROOT, timeout=120)
+    yield top / "home"
+    subprocess.run(["chmod", "-R", "u+w", top], check=True)
+
+
+def read(code: str, *args: object) -> subprocess.CompletedProcess[str]:
+    """Run code in an interpreter of its own, in a directory where kaivc does not lie."""
+    argv = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/", timeout=120)
+
+
+def test_a_stranger_reads_every_record_and_the_chain_with_the_pages_alone(written):
+    done = read(reader() + READ_ALL, written)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["format"] == 0
+    assert report["sealed"] >= 1
+    assert {"blob", "tree", "commit", "tag", "chunk", "chunk list", "op", "footer"} == set(report["kinds"])
+    assert report["ops"] == {
+        "reader": ["commit", "commit", "rollback", "undo", "redo"],
+        "other": ["commit"],
+    }
+    assert report["indexed"] == report["rows"]["objects"]
+    assert report["rows"]["reflog"] >= 8
+
+
+@pytest.mark.parametrize("where", ["header", "payload"])
+def test_the_pages_reader_sees_a_flipped_bit(written, tmp_path, where):
+    pack = max((written / ".kai/packs/reader").glob("*.pack"), key=lambda path: path.stat().st_size)
+    data = bytearray(pack.read_bytes())
+    header_len = int.from_bytes(data[8 + 4 : 8 + 6], "little")
+    data[8 + 16 if where == "header" else 8 + 16 + header_len + 4] ^= 4
+    broken = tmp_path / "broken.pack"
+    broken.write_bytes(data)
+    done = read(reader() + "import sys\nfor record in read_pack(sys.argv[1]): pass\n", broken)
+    assert done.returncode != 0
+    assert f"the {where} at byte 8 is damaged" in done.stderr
+
+
+def test_the_pages_reader_sees_a_changed_or_missing_op():
+    code = reader() + textwrap.dedent("""
+        def chain_of(*reasons):
+            records, prev = [], bytes(32)
+            for seq, reason in enumerate(reasons, 1):
+                records.append(msgpack.packb({"prev": prev, "reason": reason, "seq": seq}))
+                prev = hashlib.sha256(records[-1]).digest()
+            return records
+        one = chain_of("a", "b", "c")
+        assert len(read_chain(one)[0]) == 3
+        for wrong in (chain_of("a", "x")[:2] + one[2:], one[:1] + one[2:], [*one, *chain_of("y")]):
+            try:
+                read_chain(wrong)
+            except ValueError as error:
+                print(error)
+        """)
+    done = read(code)
+    assert done.stdout.splitlines() == [
+        "op 3 does not follow the one before it",
+        "op 2 is missing",
+        "there are two records of op 1",
+    ], done.stderr
+
+
+def test_every_table_of_the_schema_is_described(written):
+    code = reader() + textwrap.dedent("""
+        import sys
+        db = sqlite3.connect(sys.argv[1])
+        print(json.dumps([name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]))
+        """)
+    done = read(code, written / ".kai/catalog.sqlite")
+    tables = set(json.loads(done.stdout)) - {"sqlite_sequence"}
+    described = set(re.findall(r"^\| `(\w+)` \|", (FORMAT / "catalog.md").read_text(), re.MULTILINE))
+    assert described == tables
+
+
+def test_a_checksum_is_what_git_ls_tree_gives(written, tmp_path):
+    """The recipe of objects.md, on objects that git itself reads."""
+    git = require_tool("git")
+    code = reader() + textwrap.dedent("""
+        import pathlib, sys, zlib
+        home, name = pathlib.Path(sys.argv[1]), "other"
+        format_ = sqlite3.connect(home / ".kai/catalog.sqlite").execute(
+            "SELECT value FROM meta WHERE key = 'object_format'").fetchone()[0]
+        out = pathlib.Path(sys.argv[2])
+        for pack in (home / ".kai/packs" / name).glob("*.pack"):
+            for _, _, kind, id_, content in read_pack(pack):
+                if kind in ("blob", "tree", "commit", "tag"):
+                    path = out / "objects" / id_.hex()[:2] / id_.hex()[2:]
+                    path.parent.mkdir(exist_ok=True)
+                    path.write_bytes(zlib.compress(b"%s %d\\0" % (kind.encode(), len(content)) + content))
+        print(format_)
+        """)
+    kind = json.loads((written / "other/versions/v1.0.0/snapshot_meta.json").read_text())
+    commit = kind["commit_hash"]
+    repo = tmp_path / "loose.git"
+    subprocess.run(
+        [git, "init", "-q", "--bare", f"--object-format={'sha1' if len(commit) == 40 else 'sha256'}", repo], check=True
+    )
+    done = read(code, written, repo)
+    assert done.returncode == 0, done.stderr
+    subprocess.run([git, "-C", repo, "fsck", "--strict"], check=True, capture_output=True)
+    listed = subprocess.run(
+        [git, "-C", repo, "ls-tree", "-r", "-z", "--full-tree", commit, "config.yaml"], check=True, capture_output=True
+    ).stdout
+    total = subprocess.run(["sha256sum"], input=listed, check=True, capture_output=True).stdout.decode().split()[0]
+    assert kind["config_checksum"] == f"sha256:{total}"
