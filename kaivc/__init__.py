@@ -22,7 +22,7 @@ lease       what a running agent holds
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kaivc.api import Agent, Home, init, open  # noqa: A004 - kaivc.open reads as git.open would
@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 __all__ = ["Agent", "Home", "__version__", "init", "open"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in __all__:
         from kaivc import api
 

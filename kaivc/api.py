@@ -44,6 +44,7 @@ from kaivc.versions import AgentVersion
 from kaivc.vfs import Vfs
 
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
+MAX_EPOCH_DIGITS = 11
 
 
 class SystemClock:
@@ -383,6 +384,6 @@ def _epoch(environ: Mapping[str, str]) -> int | None:
     text = environ.get(EPOCH_VARIABLE)
     if not text:
         return None
-    if not text.isdigit() or len(text) > 11:
+    if not text.isdigit() or len(text) > MAX_EPOCH_DIGITS:
         raise InvalidName(f"{EPOCH_VARIABLE}={text!r} is no time in whole seconds", unchanged="nothing was committed")
     return int(text)

@@ -341,7 +341,9 @@ class Capturer:
         """The id that the stat cache has, if nothing can have changed since."""
         directory, _, _ = _split(path)
         known = self._cache.get(directory, {}).get(name)
-        if known is None or known.signature != signature(status, self._wal(parent, name) if name + b"-wal" in names else None):
+        if known is None or known.signature != signature(
+            status, self._wal(parent, name) if name + b"-wal" in names else None
+        ):
             return None
         newest = max(known.signature[1], known.signature[6] if len(known.signature) > SIGNATURE else 0)
         granule = COARSE_NS if newest % 1_000_000_000 == 0 else GRANULE_NS
@@ -414,7 +416,7 @@ class Capturer:
             return self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size)
 
     def _through_sqlite(self, path: bytes) -> ObjectId:
-        """This process has the file open: closing a descriptor of our own would drop its locks."""
+        """For a file that this process has open: closing a descriptor of our own would drop its locks."""
         full = os.path.join(self._root, path)
         self._result.databases.add(path)
         try:
@@ -470,7 +472,7 @@ def refuse_root(path: str, layout: Layout, environ: Mapping[str, str]) -> None:
     real = os.path.realpath(path)
     user = os.path.realpath(environ["HOME"]) if environ.get("HOME") else None
     why = ""
-    if real == "/" or real == user or (user and user.startswith(real + "/")):
+    if real in ("/", user) or (user and user.startswith(real + "/")):
         why = "it holds the user's home directory" if real != "/" else "it is the root of the system"
     elif (real + "/").startswith(os.path.realpath(layout.kai) + "/") or f"/{KAI}/" in real + "/":
         why = f"it lies in {KAI}"

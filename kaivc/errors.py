@@ -61,7 +61,7 @@ class KaiError(Exception):
     exit_code: ClassVar[int] = 11
     http_status: ClassVar[int] = 500
 
-    def __init__(self, what: str, *, unchanged: str = "", hint: str = "", **facts: Any) -> None:
+    def __init__(self, what: str, *, unchanged: str = "", hint: str = "", **facts: object) -> None:
         super().__init__(what)
         self.what = what
         self.unchanged = unchanged

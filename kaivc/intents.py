@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 
 from kaivc import trees, versions, views, workspace
-from kaivc.names import Absent, Actor, Exactly, ObjectId, RefUpdate, backup_ref
+from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref
 from kaivc.repository import Intent, Repository
 from kaivc.sqlitefiles import Guards, NotReadable, Scratch, backup, size_of
 from kaivc.storage import journal
@@ -117,7 +117,7 @@ def _save_late_changes(repo: Repository, plan: RestorePlan, moved: list[Displace
             if entry is not None and entry != plan.left.get(item.path):
                 late[item.path] = entry
         if late:
-            _amend(repo, writer, late, number, plan.op)
+            _amend(repo, writer, late, plan, number)
 
 
 def _entry_of(repo: Repository, plan: RestorePlan, item: Displaced, writer: StoreWriter) -> Entry | None:
@@ -144,18 +144,20 @@ def _put_database(repo: Repository, path: bytes, writer: StoreWriter) -> ObjectI
             return writer.put_blob(plain, os.fstat(plain.fileno()).st_size)
 
 
-def _amend(repo: Repository, writer: StoreWriter, late: dict[bytes, Entry], number: int | None, op_id: str) -> None:
+def _amend(
+    repo: Repository, writer: StoreWriter, late: dict[bytes, Entry], plan: RestorePlan, number: int | None
+) -> None:
+    """Move the backup on to one with the late changes; make one if the workspace was clean."""
     seq = number if number is not None else repo.row().op_seq + 1
     name = backup_ref(repo.name, seq)
     old = repo.ref(name)
-    base = versions.describe(repo, old) if old else versions.current(repo)
+    base = versions.describe(repo, old or plan.base)
     files = trees.flatten(repo.store, base.tree_oid) | late
     now = repo.home.clock.now_ns()
-    actor: Actor = repo.home.actor
-    notes = f"What was written while operation {op_id} replaced the workspace"
-    manifest = versions.manifest_of(repo, base.tree_oid)
+    actor = repo.home.actor
+    notes = f"What was written while operation {plan.op} replaced the workspace"
+    manifest = versions.manifest_of(repo, versions.describe(repo, plan.base).tree_oid)
     draft = Draft(files, manifest, base, None, notes, "rollback", actor, now // 1_000_000_000)
-    commit = versions.write_commit(repo, writer, draft, fold=False)
-    expect = Exactly(old) if old else Absent()
-    update = RefUpdate(name, expect, commit, actor, notes)
+    commit = versions.write_commit(writer, draft, fold=False)
+    update = RefUpdate(name, Exactly(old) if old else Absent(), commit, actor, notes)
     repo.land(writer, [update], Op("backup", repo.new_op_id(), str(actor), now, notes, backup=seq))

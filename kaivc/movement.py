@@ -86,24 +86,31 @@ class Mover:
         """Do it; typed errors before the transaction leave everything as it was."""
         repo, move = self._repo, self._move
         repo.vfs.make_dirs(repo.workspace, repo.home.dir_mode)
-        with leases.held_still(repo, self._live_manifest(), live=move.live or move.files_of is None):
-            with repo.store.writer() as writer, Guards(repo.settings.lock_wait, repo.home.sleep) as guards:
-                capture = self._capture(writer)
-                self._check_target()
-                self._make_view()
-                plan = self._plan(capture)
-                if not move.live:
-                    plan = self._guard(capture, plan, writer, guards)
-                dirty = self._dirty(capture, plan)
-                if move.to is not None and move.to.oid == self._left.oid and not plan and move.verb == "rollback":
-                    return self._describe(capture, plan, dirty)
-                workspace.check_space(repo, plan)
-                workspace.stage(repo, plan)
-                done = self._land(writer, capture, plan, dirty)
-                intents.finish(repo, guarded=True)
+        with (
+            leases.held_still(repo, self._live_manifest(), live=move.live or move.files_of is None),
+            repo.store.writer() as writer,
+            Guards(repo.settings.lock_wait, repo.home.sleep) as guards,
+        ):
+            capture = self._capture(writer)
+            self._check_target()
+            self._make_view()
+            plan = self._plan(capture)
+            if not move.live:
+                plan = self._guard(capture, plan, writer, guards)
+            dirty = self._dirty(capture, plan)
+            if self._is_there_already(plan):
+                return self._describe(capture, plan, dirty)
+            workspace.check_space(repo, plan)
+            workspace.stage(repo, plan)
+            done = self._land(writer, capture, plan, dirty)
+            intents.finish(repo, guarded=True)
         if move.to is not None:
             views.evict(repo)
         return done
+
+    def _is_there_already(self, plan: RestorePlan) -> bool:
+        to = self._move.to
+        return self._move.undoes is None and (to is None or to.oid == self._left.oid) and not plan
 
     # ------------------------------------------------------------ prepare
 
@@ -149,10 +156,10 @@ class Mover:
     def _plan(self, capture: Capture) -> RestorePlan:
         target = self._move.files_of
         if target is None:
-            return RestorePlan(self._op_id, (), (), {})
+            return RestorePlan(self._op_id, self._left.oid, (), (), {})
         manifest = self._manifest_of(target)
         files = trees.flatten(self._repo.store, target.tree_oid)
-        planner = Planner(self._repo, capture, files, self._left_manifest, manifest)
+        planner = Planner(self._repo, capture, self._left.oid, files, self._left_manifest, manifest)
         return planner.plan(self._op_id, only=self._move.only, live=self._move.live)
 
     def _manifest_of(self, target: AgentVersion) -> Manifest:
@@ -240,7 +247,7 @@ class Mover:
             self._repo.home.actor,
             now_ns // 1_000_000_000,
         )
-        return versions.write_commit(self._repo, writer, draft, fold=False)
+        return versions.write_commit(writer, draft, fold=False)
 
     def _describe(self, capture: Capture, plan: RestorePlan, dirty: tuple[bytes, ...]) -> MovePlan:
         to = self._move.to or self._left

@@ -203,7 +203,7 @@ class ReflogEntry:
 
 def nearest(word: str, choices: list[str], limit: int = 3) -> list[str]:
     """The choices most like ``word``, best first."""
-    import difflib
+    import difflib  # noqa: PLC0415 - only on a miss
 
     exact = [choice for choice in choices if choice.startswith(word)] if word else []
     close = difflib.get_close_matches(word, choices, n=limit, cutoff=0.5)

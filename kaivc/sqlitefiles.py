@@ -13,7 +13,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from kaivc.errors import AgentBusy, UnsettledFile
 from kaivc.ports import Sleep
@@ -112,18 +112,18 @@ def _begin(path: bytes, timeout: float) -> sqlite3.Connection:
     raise NotReadable(str(last))
 
 
-def backup(path: bytes, to: Scratch, timeout: float) -> Source:
+def backup(path: bytes, to: Scratch, timeout: float) -> BinaryIO:
     """Read one committed state of a database, wherever it lies. Raises as ``reading`` does."""
     with reading(path, timeout) as connection:
         return read_out(connection, to)
 
 
-def read_out(connection: sqlite3.Connection, to: Scratch) -> Source:
+def read_out(connection: sqlite3.Connection, to: Scratch) -> BinaryIO:
     """The state that a read transaction sees.
 
     Up to 32 MiB the bytes are those that the main file would have after a checkpoint. A larger database goes through
-    SQLite's backup into the file that ``to`` names, which has counters of its own in its header. Equal states give equal
-    bytes either way.
+    SQLite's backup into the file that ``to`` names, which has counters of its own in its header. Equal states give
+    equal bytes either way.
     """
     try:
         count, size = (connection.execute(f"PRAGMA page_{it}").fetchone()[0] for it in ("count", "size"))
@@ -155,7 +155,7 @@ class Scratch:
         self._file = open(self.path, "rb")  # noqa: SIM115 - closed with the context
         return self._file
 
-    def __enter__(self) -> Scratch:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,9 +164,8 @@ class Scratch:
         self._vfs.unlink(self.path, missing_ok=True)
 
 
-def size_of(source: Source) -> int:
-    """How many bytes a seekable source has; it stands at its start again."""
-    assert isinstance(source, io.IOBase)
+def size_of(source: BinaryIO) -> int:
+    """How many bytes a source has; it stands at its start again."""
     size = source.seek(0, io.SEEK_END)
     source.seek(0)
     return size
@@ -181,7 +180,7 @@ class Guards:
         self._held: dict[bytes, _Guard] = {}
         self._fds: list[int] = []
 
-    def __enter__(self) -> Guards:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

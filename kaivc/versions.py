@@ -153,7 +153,7 @@ def check_notes(notes: str) -> str:
     return notes
 
 
-def write_commit(repo: Repository, writer: StoreWriter, draft: Draft, *, fold: bool = True) -> ObjectId:
+def write_commit(writer: StoreWriter, draft: Draft, *, fold: bool = True) -> ObjectId:
     """Add the trees and the commit of a draft; the commit's id."""
     tree = trees.build(writer, draft.files, fold=fold)
     values = {
@@ -170,10 +170,9 @@ def write_commit(repo: Repository, writer: StoreWriter, draft: Draft, *, fold: b
     return writer.put(Kind.COMMIT, encode_commit(Commit(tree, parent, str(draft.actor), draft.time, message)))
 
 
-def write_tag(repo: Repository, writer: StoreWriter, draft: Draft, commit: ObjectId) -> ObjectId:
+def write_tag(repo: Repository, writer: StoreWriter, draft: Draft, version: Version, commit: ObjectId) -> ObjectId:
     """Add the annotated tag of a version; the tag's id."""
-    assert draft.version is not None
-    name = f"{repo.name}/{draft.version.tag}"
+    name = version_ref(repo.name, version).removeprefix("refs/tags/")
     return writer.put(Kind.TAG, encode_tag(Tag(commit, name, str(draft.actor), draft.time, clean_message(draft.notes))))
 
 

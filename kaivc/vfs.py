@@ -13,7 +13,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from kaivc.errors import NoSpace, StorageFailed
 
@@ -26,7 +25,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def mapped(doing: str, path: Any) -> Iterator[None]:
+def mapped(doing: str, path: object) -> Iterator[None]:
     """Turn an OSError into NoSpace or StorageFailed that says what was being done."""
     try:
         yield

@@ -25,6 +25,8 @@ from kaivc.trees import Files, show
 from kaivc.versions import AgentVersion
 from kaivc.workspace import hash_file
 
+NAMED = 5
+"""How many problems an error names."""
 SMALL = 1 << 20
 """A load re-hashes files below this size, whatever their seal says."""
 
@@ -159,8 +161,8 @@ class View:
 
     def mismatch(self, problems: list[Problem]) -> ChecksumMismatch:
         """The error that names what is wrong."""
-        some = "; ".join(str(problem) for problem in problems[:5])
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        some = "; ".join(str(problem) for problem in problems[:NAMED])
+        more = f" and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
         return ChecksumMismatch(
             f"the view of {self._version.agent} {self._version.tag} is not what its commit says: {some}{more}",
             unchanged="nothing moved",

@@ -42,9 +42,10 @@ class Write:
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """What a restore does; ``left`` is what stood at each path that changes."""
+    """What a restore does; ``left`` is what stood at each path that changes, ``base`` the commit in force then."""
 
     op: str
+    base: ObjectId
     writes: tuple[Write, ...]
     removes: tuple[bytes, ...]
     left: dict[bytes, Entry]
@@ -59,6 +60,7 @@ class RestorePlan:
         packed: bytes = msgpack.packb(
             {
                 "op": self.op,
+                "base": self.base,
                 "writes": [(write.path, *write.entry, write.private) for write in self.writes],
                 "removes": list(self.removes),
                 "left": [(path, *entry) for path, entry in self.left.items()],
@@ -74,7 +76,8 @@ def decode_plan(payload: bytes) -> tuple[RestorePlan, int | None]:
     fields: dict[str, Any] = msgpack.unpackb(payload)
     writes = tuple(Write(path, Entry(mode, ObjectId(oid)), private) for path, mode, oid, private in fields["writes"])
     left = {path: Entry(mode, ObjectId(oid)) for path, mode, oid in fields["left"]}
-    plan = RestorePlan(fields["op"], writes, tuple(fields["removes"]), left, live=fields["live"])
+    base = ObjectId(fields["base"])
+    plan = RestorePlan(fields["op"], base, writes, tuple(fields["removes"]), left, live=fields["live"])
     return plan, fields["backup"]
 
 
@@ -112,12 +115,21 @@ def _strictest(path: bytes, several: Collection[Manifest]) -> StateClass:
 class Planner:
     """Plans the restore of one workspace to ``target``.
 
-    ``left`` is the manifest of the version that is left, ``manifest`` that of the target.
+    ``base`` is the commit that is left, ``left`` its manifest; ``manifest`` is that of the target.
     """
 
-    def __init__(self, repo: Repository, capture: Capture, target: Files, left: Manifest, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        repo: Repository,
+        capture: Capture,
+        base: ObjectId,
+        target: Files,
+        left: Manifest,
+        manifest: Manifest,
+    ) -> None:
         self._repo = repo
         self._capture = capture
+        self._base = base
         self._target = target
         self._manifests = (capture.manifest, left, manifest)
 
@@ -146,7 +158,7 @@ class Planner:
                 writes.append(Write(path, there, self._manifests[2].is_private(path)))
         left = self._capture.files
         changed = {path: left[path] for path in [*removes, *(write.path for write in writes)] if path in left}
-        plan = RestorePlan(op, tuple(writes), tuple(removes), changed, tuple(kept), live)
+        plan = RestorePlan(op, self._base, tuple(writes), tuple(removes), changed, tuple(kept), live)
         reasons += self._in_the_way(plan)
         if reasons:
             raise Incompatible(

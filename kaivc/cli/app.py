@@ -9,12 +9,13 @@ from functools import cache
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperGroup, TyperOption
 from typer.main import get_command
 
 from kaivc import __version__
-from kaivc.cli.failures import INTERRUPTED, USAGE, Misuse, report
+from kaivc.cli.failures import INTERRUPTED, USAGE, Misuse, UsageError, report
 from kaivc.cli.invocation import Invocation
+from kaivc.cli.verb import Verb
 
 VERBS = (
     "init",
@@ -46,11 +47,13 @@ def run(args: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    invocation = _expected(args)
+    invocation = Invocation()
     try:
         return _run(args, invocation)
     except BrokenPipeError:
         raise
+    except (UsageError, Misuse) as error:
+        return report(error, _expected(args))
     except (KeyboardInterrupt, typer.Abort):
         invocation.clear()
         print("kai: interrupted", file=sys.stderr)
@@ -62,7 +65,7 @@ def run(args: list[str]) -> int:
 
 
 def _expected(args: list[str]) -> Invocation:
-    """How to answer if not even the arguments can be understood."""
+    """How to answer when the arguments could not be understood."""
     ours = args[: args.index("--")] if "--" in args else args
     return Invocation(json="--json" in ours, debug="--debug" in ours)
 
@@ -72,7 +75,6 @@ def _run(args: list[str], invocation: Invocation) -> int:
     if COMPLETION in os.environ:
         group.main(args, prog_name="kai", complete_var=COMPLETION, standalone_mode=False)
         return 0
-    invocation.json = invocation.debug = False
     try:
         with group.make_context("kai", args or ["--help"], obj=invocation) as context:
             code = group.invoke(context)
@@ -111,7 +113,7 @@ def load(verb: str) -> Any:
     """Import a verb, and make the parser of its arguments."""
     module = importlib.import_module("kaivc.cli.commands." + verb)
     one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    cls = getattr(module, "Parser", TyperCommand)
+    cls = getattr(module, "Parser", Verb)
     one.command(name=verb, cls=cls, context_settings=CONTEXT)(getattr(module, verb))
     command = get_command(one)
     command.params.extend(_everywhere())
@@ -120,9 +122,7 @@ def load(verb: str) -> Any:
 
 def build() -> Any:
     """The parser of a whole command line."""
-    app = typer.Typer(
-        cls=Verbs, context_settings=CONTEXT, rich_markup_mode=None, pretty_exceptions_enable=False
-    )
+    app = typer.Typer(cls=Verbs, context_settings=CONTEXT, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback()(_kai)
     group = get_command(app)
     group.params[1:1] = _everywhere()
@@ -146,17 +146,19 @@ def _kai(
 
 def _everywhere() -> list[TyperOption]:
     return [
-        _option("--home", help="The home, or a directory in it. [env: KAI_HOME; else the working directory]", metavar="DIR"),
+        _option(
+            "--home", help="The home, or a directory in it. [env: KAI_HOME; else the working directory]", metavar="DIR"
+        ),
         _option("--json", type=bool, is_flag=True, help="Print one JSON document."),
         _option("--debug", type=bool, is_flag=True, help="Show tracebacks."),
-        _option("-c", "config", multiple=True, help="A setting, as `lock.wait=10s`; may be repeated.", metavar="KEY=VALUE"),
+        _option(
+            "-c", "config", multiple=True, help="A setting, as `lock.wait=10s`; may be repeated.", metavar="KEY=VALUE"
+        ),
     ]
 
 
 def _option(*declared: str, type: Any = str, **attributes: Any) -> TyperOption:  # noqa: A002 - typer's word
-    return TyperOption(
-        param_decls=list(declared), type=type, expose_value=False, callback=_remember, **attributes
-    )
+    return TyperOption(param_decls=list(declared), type=type, expose_value=False, callback=_remember, **attributes)
 
 
 def _remember(context: Any, option: Any, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaivc.cli.progress import Line
 from kaivc.cli.terminal import Paint, is_terminal, wants_color
+from kaivc.errors import StorageFailed
 from kaivc.ports import Progress, silent
 
 if TYPE_CHECKING:
@@ -75,16 +77,33 @@ class Invocation:
         """The colours of stdout."""
         return Paint(wants_color(sys.stdout))
 
-    def answer(
-        self, document: Callable[[], Mapping[str, Any]], text: Callable[[], Iterable[str]]
-    ) -> None:
+    def answer(self, document: Callable[[], Mapping[str, Any]], text: Callable[[], Iterable[str]]) -> None:
         """Print the one JSON document, or the lines for people."""
+        lines = [as_json(document())] if self.json else text()
+        for line in lines:
+            self.write((line + "\n").encode(sys.stdout.encoding, "backslashreplace"))
+        self.write(flush=True)
+
+    def write(self, data: bytes = b"", *, flush: bool = False) -> None:
+        """Bytes to stdout as they are; StorageFailed if it does not take them, BrokenPipeError if nobody reads."""
         self.clear()
-        if self.json:
-            print(as_json(document()))
-        else:
-            for line in text():
-                print(line)
+        try:
+            sys.stdout.buffer.write(data)
+            if flush:
+                sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise _unwritten(error) from error
+
+
+def _unwritten(error: OSError) -> StorageFailed:
+    """The error for an answer that stdout does not take."""
+    with contextlib.suppress(OSError):
+        sys.stdout.close()  # what is left in its buffer would fail again
+    return StorageFailed(
+        f"the answer could not be written: {error.strerror}", unchanged="the command itself is done"
+    )
 
 
 def as_json(document: Mapping[str, Any]) -> str:

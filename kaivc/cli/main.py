@@ -17,17 +17,25 @@ if TYPE_CHECKING:
 BROKEN_PIPE = 141
 """What a shell shows for a command that SIGPIPE ended."""
 
+UNWRITTEN = 11
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (that of the process, unless given); the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _answer(args)
-        sys.stdout.flush()
+        if not sys.stdout.closed:
+            sys.stdout.flush()
     except BrokenPipeError:
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.close()  # else the interpreter tries to flush it again, and complains
         return BROKEN_PIPE
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        print(f"kai: the answer could not be written: {error.strerror}", file=sys.stderr)
+        return UNWRITTEN
     return code
 
 

@@ -38,7 +38,7 @@ class Committed:
     seq: int
 
 
-def commit(
+def commit(  # noqa: PLR0913 - a keyword for each flag
     repo: Repository,
     *,
     bump: str | None = None,
@@ -129,8 +129,8 @@ class _Committer:
                 self._author,
                 self._time,
             )
-            oid = versions.write_commit(repo, writer, draft)
-            landed = self._land(writer, capture, draft, oid, op_id)
+            oid = versions.write_commit(writer, draft)
+            landed = self._land(writer, capture, draft, number, oid, op_id)
         self._effects(number, oid)
         changes = tuple((change.status, show(change.path)) for change in trees.compare(self._base, capture.files))
         return Committed(
@@ -153,15 +153,16 @@ class _Committer:
             with leases.quiesced(repo, manifest):
                 return Capturer(repo, writer, self._base).run()
 
-    def _land(self, writer: StoreWriter, capture: Capture, draft: Draft, oid: ObjectId, op_id: str | None) -> Landed:
+    def _land(
+        self, writer: StoreWriter, capture: Capture, draft: Draft, number: Version, oid: ObjectId, op_id: str | None
+    ) -> Landed:
         repo = self._repo
-        assert draft.version is not None
-        tag = versions.write_tag(repo, writer, draft, oid)
+        tag = versions.write_tag(repo, writer, draft, number, oid)
         reason = draft.notes.split("\n", 1)[0]
         expect = Exactly(self._parent.oid) if self._parent else Absent()
         updates = [
             RefUpdate(current_ref(repo.name), expect, oid, self._author, reason),
-            RefUpdate(version_ref(repo.name, draft.version), Absent(), tag, self._author, reason),
+            RefUpdate(version_ref(repo.name, number), Absent(), tag, self._author, reason),
         ]
         op = Op("commit", op_id or repo.new_op_id(), str(self._author), self._now, reason)
         known = {name: capture.known.get(name, {}) for name in capture.changed}

@@ -36,7 +36,7 @@ class HomeMade:
 
 
 def init(vfs: Vfs, path: str, *, object_format: str = "sha256", shared: bool = False) -> HomeMade:
-    """Make a home at ``path``: wholly there or not at all. HomeExists, RefusedWorkspace or InvalidSettings otherwise."""
+    """Make a home at ``path``: wholly or not at all. HomeExists, RefusedWorkspace or InvalidSettings otherwise."""
     layout = Layout(os.path.abspath(path))
     if object_format not in FORMATS:
         raise InvalidSettings(f"{object_format!r} is no object format", hint=f"use one of {', '.join(FORMATS)}")

@@ -63,7 +63,7 @@ CREATE TABLE stat_cache (agent INTEGER NOT NULL, dir BLOB NOT NULL, data BLOB NO
 """
 
 
-def checksum(*values: Any) -> int:
+def checksum(*values: object) -> int:
     """What a row's checksum column holds: xxh3-64 of the msgpack array of its other values, as signed 64 bits."""
     number: int = xxhash.xxh3_64_intdigest(msgpack.packb(values))
     return number - (1 << 64) if number >> 63 else number
@@ -138,22 +138,24 @@ class Catalog:
 
     @property
     def db(self) -> sqlite3.Connection:
-        """This thread's connection; never one that was carried over a fork."""
-        pid, connection = getattr(self._local, "mine", (0, None))
-        if pid != os.getpid() or connection is None:
+        """The thread's connection; never one that was carried over a fork."""
+        pid, connection = self._mine()
+        if connection is None or pid != os.getpid():
+            if connection is not None:
+                _ORPHANS.append(connection)
             with _mapped():
                 connection = self._connect(self.path, "rw")
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute("PRAGMA trusted_schema=OFF")
-            if pid and pid != os.getpid():
-                _ORPHANS.append(self._local.mine)
             self._local.mine = (os.getpid(), connection)
-        assert isinstance(connection, sqlite3.Connection)
         return connection
+
+    def _mine(self) -> tuple[int, sqlite3.Connection | None]:
+        return getattr(self._local, "mine", (0, None))
 
     def close(self) -> None:
         """Close this thread's connection."""
-        pid, connection = getattr(self._local, "mine", (0, None))
+        pid, connection = self._mine()
         if connection is not None and pid == os.getpid():
             connection.close()
         self._local.mine = (0, None)
@@ -165,10 +167,11 @@ class Catalog:
         with _mapped():
             return self.db.execute(sql, args).fetchall()
 
-    def row(self, sql: str, args: Sequence[Any] = ()) -> Any:
+    def row(self, sql: str, args: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """The first row of a query, or None."""
         with _mapped():
-            return self.db.execute(sql, args).fetchone()
+            found: tuple[Any, ...] | None = self.db.execute(sql, args).fetchone()
+            return found
 
     @contextmanager
     def transaction(self, op_id: str = "", *, durable: bool = True) -> Iterator[sqlite3.Connection]:

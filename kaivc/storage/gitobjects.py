@@ -58,7 +58,7 @@ class ObjectFormat:
 
     def new(self) -> _Hash:
         """A hash object."""
-        return hashlib.sha256() if self.width == 32 else hashlib.sha1()  # noqa: S324 - git's own format
+        return hashlib.sha256() if self.name == "sha256" else hashlib.sha1()  # noqa: S324 - git's own format
 
     def hash(self, kind: Kind, data: bytes) -> ObjectId:
         """The id of a whole object."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 from kaivc.storage.catalog import Catalog, checked, checksum
 
 
-class PackState(str, Enum):
+class PackState(StrEnum):
     """What may be done with a pack."""
 
     OPEN = "open"

@@ -162,7 +162,7 @@ _REFLOG = (
 )
 
 
-def _entry(row: Any) -> ReflogEntry:
+def _entry(row: tuple[Any, ...]) -> ReflogEntry:
     seq, _, name, old, new, actor, time_ns, reason, verb, op_id, undoes, backup, workspace = checked(
         row, f"reflog entry {row[0]}"
     )

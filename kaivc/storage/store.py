@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import msgpack
 
@@ -38,6 +39,7 @@ from kaivc.storage.pack import Header, PackReader, PackWriter, RecordKind
 from kaivc.vfs import Vfs
 
 OPEN_READERS = 16
+KNOWN_TREES = 4096
 MAX_WHOLE = 256 << 20
 _KIND_OF = {RecordKind.CHUNK_LIST: Kind.BLOB}
 
@@ -117,7 +119,7 @@ class ObjectStore:
         found = self._trees.get(oid)
         if found is None:
             found = decode_tree(self.read(oid, Kind.TREE), self.format.width)
-            if len(self._trees) > 4096:
+            if len(self._trees) > KNOWN_TREES:
                 self._trees.clear()
             self._trees[oid] = found
         return found
@@ -235,7 +237,7 @@ class StoreWriter:
         self._adopted: list[tuple[str, int, int]] = []
         self._numbers: dict[str, int] = {}
 
-    def __enter__(self) -> StoreWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -382,7 +384,7 @@ class StoreWriter:
             journal.op_packed(db, agent, seq, self._numbers[name], offset)
 
     def append_op(self, record: bytes) -> None:
-        """Append an op record behind its transaction; it rides on the next sync, and the catalog holds it until then."""
+        """Append an op record behind its transaction; it rides on the next sync, the catalog holds it until then."""
         pack = self._open_pack()
         try:
             pack.writer.add(RecordKind.OP, journal.digest_op(record), record, self._store.settings.compress_level)

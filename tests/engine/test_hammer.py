@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kaivc.errors import AgentBusy
+from kaivc.vfs import Vfs
 from tests.engine.homes import make_home, open_home
 
 ROWS = 3
@@ -63,7 +64,9 @@ def prefix(path: Path, *, released: bool = False) -> int:
     connection = sqlite3.connect(f"file:{path}?mode=ro{'&immutable=1' * released}", uri=True, timeout=10)
     try:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        batches = connection.execute("SELECT batch, count(*), sum(part) FROM t GROUP BY batch ORDER BY batch").fetchall()
+        batches = connection.execute(
+            "SELECT batch, count(*), sum(part) FROM t GROUP BY batch ORDER BY batch"
+        ).fetchall()
     finally:
         connection.close()
     assert batches == [(number, ROWS, 3) for number in range(1, len(batches) + 1)]
@@ -169,3 +172,27 @@ def test_a_rollback_that_fails_gives_the_journal_mode_back(tmp_path: Path) -> No
     held.close()
     assert prefix(first) == prefix(second) == 1
 
+
+def test_what_is_written_to_a_displaced_file_is_in_the_backup(tmp_path: Path) -> None:
+    """A program that has a file open goes on writing to it while it is replaced."""
+    agent = make_home(tmp_path / "home").new("bot")
+    log = agent.workspace / "agent.log"
+    log.write_bytes(b"1\n")
+    agent.commit()
+    log.write_bytes(b"1\n2\n")
+    agent.commit(bump="minor")
+
+    class Late(Vfs):
+        def link(self, old, new, old_at=None, new_at=None):  # type: ignore[no-untyped-def]
+            super().link(old, new, old_at, new_at)
+            if old == b"agent.log":
+                with log.open("ab") as file:
+                    file.write(b"late\n")
+
+    late = open_home(tmp_path / "home", Late()).agent("bot")
+    late.rollback("v1.0.0")
+    assert log.read_bytes() == b"1\n"
+    backups = list(agent.repository.refs("refs/heads/bot/backups/"))
+    assert len(backups) == 1
+    agent.checkout(backups[0].removeprefix("refs/heads/bot/"), tmp_path / "saved")
+    assert (tmp_path / "saved" / "agent.log").read_bytes() == b"1\n2\nlate\n"

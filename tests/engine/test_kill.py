@@ -181,7 +181,7 @@ def check_backup(agent: Agent, verb: str, before_files: Files) -> None:
     """What the move replaced is in the backup that its entry names."""
     if verb == "commit":
         return
-    backups = [name for name in agent.repository.refs("refs/heads/bot/backups/")]
+    backups = list(agent.repository.refs("refs/heads/bot/backups/"))
     assert len(backups) == 1
     target = agent.repository.layout.root + "/saved"
     agent.checkout(backups[0].removeprefix("refs/heads/bot/"), target)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
-
-import pytest
 
 from tests.interop.judge import EVERYTHING, exported, git, lines_of, records, write
 
@@ -69,7 +68,7 @@ def test_the_classes_of_a_manifest_as_git_matches_patterns(agent, tmp_path):
     state = matched(bare, tmp_path, STATE) - config  # of several classes: config, lock, state, logic
     assert {b"x/settings.yaml", b"memory/both.yaml", b"spa ce/tab\tnew\nline"} <= config
     assert {b"a/b/memory/two", b"*star", b"cold.db", b"notes.txt", b"deep/er/st/of/all/file"} <= state
-    assert not {b"kai.yaml", b"x/keep.db", b"memory/both.yaml", b"state.json", b"y/xstar"} & (config | (state - config))
+    assert not {b"kai.yaml", b"x/keep.db", b"state.json", b"y/xstar"} & (config | state)
     assert checksum(bare, "current", state) == version.agent_state_checksum
     assert checksum(bare, "current", config) == version.config_checksum
 
@@ -82,14 +81,10 @@ def matched(bare, tmp_path, patterns) -> set[bytes]:
     variables = {"GIT_INDEX_FILE": str(index), "GIT_DIR": str(bare), "GIT_WORK_TREE": str(tmp_path)}
     listing = ["ls-files", "-z", "--cached", "--ignored", f"--exclude-from={tmp_path / 'patterns'}"]
     for words in (["read-tree", "current"], listing):
-        done = subprocess.run(["git", *words], env={"PATH": _path(), **variables}, capture_output=True, check=True)
+        done = subprocess.run(
+            ["git", *words], env={"PATH": os.environ["PATH"], **variables}, capture_output=True, check=True
+        )
     return set(records(done.stdout))
-
-
-def _path() -> str:
-    import os
-
-    return os.environ["PATH"]
 
 
 def test_snapshot_meta_says_what_git_says(subject):
@@ -103,7 +98,7 @@ def test_snapshot_meta_says_what_git_says(subject):
         commit, created, snapshot_type, parent = (
             field.strip() for field in git(subject.bare, *words).decode().split("\0")
         )
-        number = git(subject.bare, "describe", "--exact-match", "--tags", parent).decode() if parent else None
+        number = git(subject.bare, "tag", "--points-at", parent).decode() if parent else None
         paths = paths_of(subject.bare, commit)
         assert meta == {
             "version": version.version,
@@ -117,9 +112,3 @@ def test_snapshot_meta_says_what_git_says(subject):
             ),
             "config_checksum": checksum(subject.bare, commit, {b"config.yaml"}),
         }
-
-
-@pytest.mark.parametrize("rev", ["v1.0.0", "v1.1.0"])
-def test_a_renamed_file_changes_the_checksum_of_its_class_alone(subject, rev):
-    version = subject.agent.show(rev).version
-    assert checksum(subject.bare, rev, {b"config.yaml", b"logic.py"}) != version.config_checksum

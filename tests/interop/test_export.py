@@ -17,8 +17,8 @@ from tests.interop.judge import (
     EVERYTHING,
     FORMATS,
     check,
-    exported,
     expected_of,
+    exported,
     found_in,
     git,
     make_home,
@@ -193,7 +193,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def test_a_large_blob_streams(agent, tmp_path):
-    size = 400 * MIB
+    size = 256 * MIB
     with (agent.workspace / "huge").open("wb") as file:
         for _ in range(8):
             file.write(os.urandom(2 * MIB))

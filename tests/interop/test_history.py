@@ -44,8 +44,16 @@ def test_a_tag_names_its_agent_and_carries_the_notes(subject):
         assert notes == version.notes + "\n"
 
 
+def test_git_describes_a_commit_by_what_its_tag_calls_itself(subject):
+    """The ref of one agent's export is vX, the tag inside is AGENT/vX: git warns, and prints the long form."""
+    commit = subject.agent.current.commit
+    described = git(subject.bare, "describe", commit).decode()
+    assert described.startswith("judged/v1.1.0-0-g")
+    assert git(subject.bare, "name-rev", "--tags", "--name-only", commit) == b"v1.1.0^0\n"
+
+
 def test_the_log_says_the_same(subject):
-    pretty = "%x00".join(["%H", "%P", "%T", "%an <%ae>", "%cn <%ce>", "%at", "%ct", "%ai", "%B"])
+    pretty = "%H%x00%P%x00%T%x00%an <%ae>%x00%cn <%ce>%x00%at%x00%ct%x00%ai%x00%B"
     for rev in ("v1.1.0", "v2.0.0-rc.1"):
         fields = records(git(subject.bare, "log", "-z", f"--format={pretty}", rev))
         theirs = _rows(fields, 9)
@@ -84,7 +92,8 @@ def stated(version) -> list[tuple[str, str]]:
 
 
 def parsed(trailers: bytes) -> list[tuple[str, str]]:
-    return [tuple(line.split(": ", 1)) for line in trailers.decode().splitlines() if line]
+    lines = (line.partition(": ") for line in trailers.decode().splitlines() if line)
+    return [(name, value) for name, _, value in lines]
 
 
 def test_git_reads_the_trailers(subject):
@@ -99,8 +108,27 @@ def test_git_reads_the_trailers(subject):
 
 CUT = "# ------------------------ >8 ------------------------"
 LINES = st.sampled_from(
-    ["", "text", "---", "--- a", "-- ", "Kai-Version: 9.9.9", "Signed-off-by: A <a@b>", "# comment", CUT, " x", "Conflicts:"]
-    + ["\tpath", "diff --git a/a b/b", "(cherry picked from commit 0)", "-----", "Index: a", "* a: b", "é: ü", "\x0c"]
+    [
+        "",
+        "text",
+        " x",
+        "é: ü",
+        "\x0c",
+        "---",
+        "--- a",
+        "-- ",
+        "-----",
+        "# comment",
+        CUT,
+        "Conflicts:",
+        "\tpath",
+        "Kai-Version: 9.9.9",
+        "Signed-off-by: A <a@b>",
+        "(cherry picked from commit 0)",
+        "diff --git a/a b/b",
+        "Index: a",
+        "* a: b",
+    ]
 )
 
 
@@ -143,7 +171,7 @@ def test_odd_notes_come_through(agent, tmp_path, notes):
 
 @pytest.mark.parametrize(
     "author",
-    ["A <>", "Jane Q. Public <j.q@example.invalid>", ". <a@b>", "O'Neil, \"X\" <o@x>", "née 日本 <é@b>", ", <,>"],
+    ["A <>", "Jane Q. Public <j.q@example.invalid>", ". <a@b>", 'O\'Neil, "X" <o@x>', "née 日本 <é@b>", ", <,>"],
 )
 def test_odd_authors_come_through(agent, tmp_path, author):
     version = agent.commit(author=author)

@@ -63,7 +63,8 @@ def sort_again(db: sqlite3.Connection, config: dict[str, float]) -> None:
 def decide(db: sqlite3.Connection, number: int, subject: str, config: dict[str, float]) -> None:
     """Sort one ticket, and remember it."""
     queue, score = classify.sort(subject, config)
-    db.execute("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?)", (number, subject, queue, score, classify.RULES))
+    row = (number, subject, queue, score, classify.RULES)
+    db.execute("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?)", row)
 
 
 def count_call() -> None:

@@ -1,4 +1,4 @@
-"""The rules, first edition: is it urgent?"""
+"""The rules, first edition: what is urgent."""
 
 RULES = 1
 WEIGHTS = {"down": 3, "cannot": 2, "slow": 1}

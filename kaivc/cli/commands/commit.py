@@ -1,0 +1,102 @@
+"""``kai commit``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from kaivc.cli import arguments, render
+from kaivc.cli.failures import Misuse
+from kaivc.cli.invocation import Invocation
+from kaivc.cli.terminal import Paint
+from kaivc.cli.verb import Verb
+
+if TYPE_CHECKING:
+    from kaivc.ops.commit import Committed
+
+LEVELS = ("patch", "minor", "major")
+
+
+class Parser(Verb):
+    """``--bump`` may stand alone: it is ``--bump patch`` then."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Say the level where none is said."""
+        end = args.index("--") if "--" in args else len(args)
+        followed = zip(args[:end], [*args[1:end], ""], strict=True)
+        filled = ["--bump=patch" if it == "--bump" and then not in LEVELS else it for it, then in followed]
+        return super().parse_args(ctx, [*filled, *args[end:]])
+
+
+def commit(
+    ctx: typer.Context,
+    agent: arguments.Agent,
+    bump: Annotated[
+        Literal["patch", "minor", "major"] | None,
+        typer.Option("--bump", help="Count from the highest number there is. [default: patch]"),
+    ] = None,
+    version: Annotated[str | None, typer.Option("--version", metavar="X.Y.Z", help="The number itself.")] = None,
+    notes: Annotated[
+        list[str] | None,
+        typer.Option("-m", "--notes", metavar="TEXT", help="What is new; each further one is a paragraph."),
+    ] = None,
+    notes_file: Annotated[
+        str | None, typer.Option("--notes-file", metavar="FILE", help="Read the notes from FILE; `-` is stdin.")
+    ] = None,
+    author: Annotated[
+        str | None, typer.Option("--author", metavar="AUTHOR", help='Who made it, as "Name <mail>".')
+    ] = None,
+    snapshot_type: Annotated[
+        Literal["manual", "auto"], typer.Option("--type", help="Whether a person or a program asked for it.")
+    ] = "manual",
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Make a version even if nothing changed.")] = False,
+    op_id: arguments.OpId = None,
+) -> None:
+    """Record the workspace as a version.
+
+    `current` points at it then. A version number is used once, for good.
+    """
+    if bump is not None and version is not None:
+        raise Misuse("--bump and --version exclude each other", hint="give one of them")
+    if notes and notes_file is not None:
+        raise Misuse("--notes and --notes-file exclude each other", hint="give one of them")
+    text = "\n\n".join(notes or ()) if notes_file is None else _read(notes_file)
+    door: Invocation = ctx.obj
+    done = door.agent(agent).record(
+        bump=bump,
+        version=version,
+        notes=text,
+        author=author,
+        snapshot_type=snapshot_type,
+        allow_empty=allow_empty,
+        op_id=op_id,
+    )
+    door.answer(lambda: _document(done), lambda: _text(done, door.paint))
+
+
+def _read(name: str) -> str:
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read().decode()
+        with open(name, "rb") as file:
+            return file.read().decode()
+    except OSError as error:
+        raise Misuse(f"the notes cannot be read: {name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Misuse(f"the notes in {name} are not UTF-8") from error
+
+
+def _document(done: Committed) -> render.Document:
+    shown = {"version": render.version(done.version), "changes": render.changes(done.changes)}
+    return {**render.plain(done), **shown}
+
+
+def _text(done: Committed, paint: Paint) -> Iterator[str]:
+    it = done.version
+    yield f"[{it.agent} {paint('yellow', it.tag)} {it.commit[: render.SHORT]}] {render.subject(it.notes)}"
+    yield f"  {render.counted(done.files, 'file')}, {len(done.changes)} changed"
+    yield from render.name_status(done.changes, paint)
+    yield from render.notices(done.notices, paint)

@@ -1,0 +1,24 @@
+"""``kai redo``."""
+
+from __future__ import annotations
+
+import typer
+
+from kaivc.cli import arguments, render
+from kaivc.cli.invocation import Invocation
+
+
+def redo(
+    ctx: typer.Context,
+    agent: arguments.Agent,
+    reason: arguments.Reason = "",
+    dry_run: arguments.DryRun = False,
+    live: arguments.Live = False,
+) -> None:
+    """Reverse the newest undo.
+
+    Any other move since then leaves nothing to redo.
+    """
+    door: Invocation = ctx.obj
+    plan = door.agent(agent).redo(reason=reason, dry_run=dry_run, live=live)
+    door.answer(lambda: render.moved(plan), lambda: render.move_text(plan, door.paint, dry_run=dry_run))

@@ -1,0 +1,82 @@
+"""``kai reflog``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kaivc.cli import arguments, render
+from kaivc.cli.escape import escape
+from kaivc.cli.failures import Misuse
+from kaivc.cli.invocation import Invocation
+from kaivc.cli.terminal import Paint
+
+if TYPE_CHECKING:
+    from kaivc.names import ObjectId, ReflogEntry
+    from kaivc.ops.reflog import Reflog
+
+
+def reflog(
+    ctx: typer.Context,
+    agent: arguments.Agent,
+    ref: Annotated[
+        str | None, typer.Argument(metavar="[REF]", help="A branch or a full ref name; `current` unless said.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="The moves of every ref.")] = False,
+    limit: arguments.Limit = None,
+) -> None:
+    """Show each move of a ref, newest first.
+
+    What moved, when, by whom and why; nothing is ever erased from this log.
+    """
+    if every and ref is not None:
+        raise Misuse("--all and a ref exclude each other", hint="give one of them")
+    door: Invocation = ctx.obj
+    moves = door.agent(agent).reflog(None if every else ref or "current", limit=limit)
+    door.answer(lambda: _document(moves), lambda: _text(moves, door.paint))
+
+
+def _numbered(moves: Reflog) -> Iterator[tuple[int, ReflogEntry]]:
+    """Each entry with its place in the log of its own ref, as in ``AGENT@{N}``."""
+    seen: Counter[str] = Counter()
+    for entry in moves.entries:
+        yield seen[entry.ref], entry
+        seen[entry.ref] += 1
+
+
+def _named(moves: Reflog, oid: ObjectId | None) -> str | None:
+    return None if oid is None else moves.names.get(oid.hex())
+
+
+def _document(moves: Reflog) -> render.Document:
+    return {
+        "agent": moves.agent,
+        "ref": moves.ref,
+        "entries": [
+            {
+                **render.plain(entry),
+                "index": index,
+                "old": render.hexadecimal(entry.old),
+                "new": render.hexadecimal(entry.new),
+                "old_version": _named(moves, entry.old),
+                "new_version": _named(moves, entry.new),
+                "time": render.rfc3339(entry.time_ns),
+            }
+            for index, entry in _numbered(moves)
+        ],
+    }
+
+
+def _text(moves: Reflog, paint: Paint) -> Iterator[str]:
+    for index, entry in _numbered(moves):
+        short = (entry.new.hex() if entry.new else "gone")[: render.SHORT]
+        name = _named(moves, entry.new)
+        ref = entry.ref.removeprefix("refs/heads/").removeprefix("refs/").removeprefix(f"{moves.agent}/")
+        yield (
+            f"{paint('yellow', short)} {f'{name} ' if name else ''}{ref}@{{{index}}}: "
+            f"{entry.verb}: {render.subject(entry.reason)}"
+            + paint("dim", f"  ({render.rfc3339(entry.time_ns)}, {escape(entry.actor)})")
+        )

@@ -1,0 +1,32 @@
+"""``kai restore``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kaivc.cli import arguments, render
+from kaivc.cli.invocation import Invocation
+
+
+def restore(
+    ctx: typer.Context,
+    agent: arguments.Agent,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH...]", help="Files and directories, from the top of the workspace; all unless said."
+        ),
+    ] = None,
+    source: Annotated[str, typer.Option("--from", metavar="REV", help="The version to take them from.")] = "current",
+    dry_run: arguments.DryRun = False,
+    live: arguments.Live = False,
+) -> None:
+    """Bring files of a version into the workspace.
+
+    `current` stays. What no version holds is saved as a backup first.
+    """
+    door: Invocation = ctx.obj
+    plan = door.agent(agent).restore(*(paths or ()), source=source, dry_run=dry_run, live=live)
+    door.answer(lambda: render.moved(plan), lambda: render.move_text(plan, door.paint, dry_run=dry_run))
