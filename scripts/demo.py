@@ -6,9 +6,11 @@ Ends with 1, and says why, if anything is not as it was said.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -126,8 +128,13 @@ class Demo:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(STRANGE)}
         kept.pop("SOURCE_DATE_EPOCH", None)
         (self.top / "user").mkdir()
+        (self.top / "bin").mkdir()
+        for name, start in (("kai", '-m kaivc "$@"'), ("python3", '"$@"')):
+            script = self.top / "bin" / name
+            script.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} {start}\n")
+            script.chmod(0o755)
         return kept | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "PATH": os.pathsep.join([str(self.top / "bin"), os.environ.get("PATH", os.defpath)]),
             "HOME": str(self.top / "user"),
             "KAI_AUTHOR": "Ada <ada@example.org>",
             "EXAMPLE": str(EXAMPLE),
@@ -204,6 +211,12 @@ class Demo:
             return len(self.rows())
         return 0
 
+    def rules(self) -> set[int]:
+        """By which editions of the rules the tickets were sorted; none while the loop starts again."""
+        with suppress(sqlite3.Error):
+            return {row[4] for row in self.rows()}
+        return set()
+
     def calls(self) -> int:
         """What the ledger says."""
         return int(json.loads((self.work / "ledger.json").read_text())["calls"])
@@ -259,7 +272,7 @@ class Demo:
             "A home is a directory for agents. This agent sorts support tickets; its files are in examples/tally."
         )
         self.run("kai init agents", where=self.top)
-        self.run("kai new tally --from $EXAMPLE/v1")
+        self.run('kai new tally --from "$EXAMPLE/v1"')
         self.run('kai commit tally --version 1.0.0 -m "Sort tickets"')
         self.run("ls -F tally")
         self.expect(self.current() == "versions/v1.0.0", "`current` is a link to a read-only view of v1.0.0")
@@ -295,10 +308,10 @@ class Demo:
     def better(self) -> None:
         """A second version, made while the agent runs."""
         self.show.title("A better version, committed while it runs")
-        self.run("cp $EXAMPLE/v2/* tally/workspace/")
+        self.run('cp "$EXAMPLE"/v2/* tally/workspace/')
         self.show.say("SIGHUP has the loop start again with the new rules, which sort again what is remembered.")
         self.reload()
-        self.wait(lambda: {row[4] for row in self.rows()} == {2}, "all is sorted by the second rules")
+        self.wait(lambda: self.rules() == {2}, "all is sorted by the second rules")
         self.grows()
         before = self.rows()
         self.run('kai commit tally --bump minor -m "Sort money and thanks"')
@@ -316,10 +329,10 @@ class Demo:
         """A third version spoils the state; what it made of it."""
         self.show.title("A bad version")
         self.show.say("v3 has a typo in its configuration. It goes out like any other.")
-        self.run("cp $EXAMPLE/v3/* tally/workspace/")
+        self.run('cp "$EXAMPLE"/v3/* tally/workspace/')
         self.run('kai commit tally --bump minor -m "Polite people need not wait"')
         self.reload()
-        self.wait(lambda: {row[4] for row in self.rows()} == {3}, "all is sorted by the third rules")
+        self.wait(lambda: self.rules() == {3}, "all is sorted by the third rules")
         self.grows()
         self.run("python3 check.py", where=self.work, code=1)
         self.run("python3 look.py", where=self.work)
@@ -375,7 +388,7 @@ class Demo:
         line = json.loads((self.agent / "rollback.log").read_text().splitlines()[-1])
         said = (line["verb"], line["from"], line["to"], line["reason"])
         self.expect(said == ("rollback", "v1.2.0", "v1.1.0", "everything is urgent"), "who, when and why is in the log")
-        self.run(f"kai checkout tally@{line['backup']} {self.top}/evidence")
+        self.run(f"kai checkout tally@{line['backup']} ../evidence")
         saved = self.rows(self.top / "evidence/state/memory.db")
         self.expect(saved[: len(spoilt)] == spoilt, f"and the spoilt memory is saved, all {len(saved)} rows")
 
@@ -383,12 +396,12 @@ class Demo:
         """A rollback is a move like any other."""
         self.show.title("Undo it, redo it")
         self.run("kai undo tally")
-        self.wait(lambda: {row[4] for row in self.rows()} == {3}, "the third rules are at work again")
+        self.wait(lambda: self.rules() == {3}, "the third rules are at work again")
         self.expect(self.current() == "versions/v1.2.0", "v1.2.0 is in force again")
         self.expect(self.rows()[: len(spoilt)] == spoilt, "with the spoilt memory, as it was when it was left")
         self.grows()
         self.run("kai redo tally")
-        self.wait(lambda: {row[4] for row in self.rows()} == {2}, "the second rules are at work again")
+        self.wait(lambda: self.rules() == {2}, "the second rules are at work again")
         self.grows()
         self.expect(self.current() == "versions/v1.1.0", "v1.1.0 is in force again")
         self.run("python3 check.py", where=self.work)
@@ -407,11 +420,12 @@ class Demo:
     def outside(self) -> None:
         """Git reads what kaivc keeps."""
         self.show.title("Objects are Git's own")
-        self.run(f"kai export tally --git {self.top}/tally.git")
+        self.run(f"kai export tally --git ../tally.git")
         if shutil.which("git") is None:
             self.show.say("There is no git here to look at it.")
             return
         self.run("git fsck --strict", where=self.top / "tally.git")
+        self.show.good("git finds nothing wrong")
         self.run("git log --all --oneline --decorate", where=self.top / "tally.git")
         if shutil.which("sha256sum") is None:
             return
@@ -452,8 +466,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the directory, to look around in it")
     keep = parser.parse_args().keep
     terminal = Terminal()
-    if not (Path(sys.executable).parent / "kai").exists():
-        terminal.bad("there is no `kai` beside this Python: run `make demo`")
+    if importlib.util.find_spec("kaivc") is None:
+        terminal.bad("this Python does not have kaivc: run `make demo`")
         return 1
     signal.signal(signal.SIGTERM, _interrupted)
     begun = time.monotonic()

@@ -28,6 +28,7 @@ from kaivc.errors import KaiError
 from kaivc.vfs import Vfs
 
 MAX_UNPACKED = 512 << 20
+FEWEST = 2
 META = "snapshot_meta.json"
 FINAL = re.compile(r"\d+(\.\d+)*\Z")
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
@@ -65,8 +66,8 @@ def key(number: str) -> tuple[int, ...]:
 def finals(numbers: Sequence[str], count: int) -> list[str]:
     """The newest final releases, oldest of them first."""
     found = sorted({number for number in numbers if FINAL.match(number)}, key=key)
-    if len(found) < 2:
-        raise CannotBegin(f"found {len(found)} final releases, and needs two to roll back")
+    if len(found) < FEWEST:
+        raise CannotBegin(f"found {len(found)} final releases, and needs {FEWEST} to roll back")
     return found[-count:]
 
 
@@ -99,7 +100,7 @@ def download(package: str, numbers: Sequence[str], to: Path) -> None:
 
 def wheels(package: str, directory: Path) -> dict[str, Path]:
     """The wheels of a package in a directory, by release number."""
-    found = {}
+    found: dict[str, Path] = {}
     for path in sorted(directory.glob("*.whl")):
         name, number, *_ = path.name.split("-")
         if _normal(name) == _normal(package):
@@ -128,7 +129,7 @@ def unpacked(wheel: Path) -> Files:
     """The files of a wheel; CannotBegin for a member that has no business in one."""
     files: dict[str, tuple[bool, bytes]] = {}
     with zipfile.ZipFile(wheel) as archive:
-        members = [member for member in archive.infolist() if not member.is_dir()]
+        members = [member for member in archive.infolist() if not member.orig_filename.endswith("/")]
         if sum(member.file_size for member in members) > MAX_UNPACKED:
             raise CannotBegin(f"{wheel.name} unpacks to more than {MAX_UNPACKED >> 20} MiB")
         for member in members:
@@ -314,7 +315,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the order of the rollbacks (1)")
     parser.add_argument("--object-format", choices=("sha256", "sha1"), default="sha256")
     options = parser.parse_args(words)
-    options.count = 3 if options.short else max(2, options.count)
+    options.count = 3 if options.short else max(FEWEST, options.count)
     if options.home and os.path.lexists(options.home):
         parser.error(f"{options.home} is there already")
     return options

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 
 from kaivc import __version__
@@ -28,15 +27,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not sys.stdout.closed:
             sys.stdout.flush()
     except BrokenPipeError:
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.close()  # else the interpreter tries to flush it again, and complains
+        _give_up_stdout()
         return BROKEN_PIPE
     except OSError as error:
-        with contextlib.suppress(OSError):
-            sys.stdout.close()
+        _give_up_stdout()
         print(f"kai: the answer could not be written: {error.strerror}", file=sys.stderr)
         return UNWRITTEN
     return code
+
+
+def _give_up_stdout() -> None:
+    """Close it: else the interpreter flushes it again at its end, and complains."""
+    import contextlib
+
+    with contextlib.suppress(OSError):
+        sys.stdout.close()
 
 
 def _answer(args: list[str]) -> int:

@@ -32,7 +32,7 @@ def decompress(frame: bytes, size: int) -> bytes:
     """The ``size`` bytes that a frame holds; ChecksumMismatch when it holds anything else."""
     try:
         stated = zstandard.frame_content_size(frame)
-        if stated != size:
+        if stated != size or not size:  # nothing is compressed to hold nothing
             raise ChecksumMismatch(f"a zstd frame states {stated} bytes where {size} are recorded")
         data = _decompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:

@@ -26,7 +26,7 @@ class Parser(Verb):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Say the level where none is said."""
         end = args.index("--") if "--" in args else len(args)
-        followed = zip(args[:end], [*args[1:end], ""], strict=True)
+        followed = zip(args[:end], [*args[1:end], ""], strict=False)
         filled = ["--bump=patch" if it == "--bump" and then not in LEVELS else it for it, then in followed]
         return super().parse_args(ctx, [*filled, *args[end:]])
 
