@@ -384,6 +384,6 @@ def _epoch(environ: Mapping[str, str]) -> int | None:
     text = environ.get(EPOCH_VARIABLE)
     if not text:
         return None
-    if not text.isdigit() or len(text) > MAX_EPOCH_DIGITS:
+    if not (text.isascii() and text.isdigit()) or len(text) > MAX_EPOCH_DIGITS:
         raise InvalidName(f"{EPOCH_VARIABLE}={text!r} is no time in whole seconds", unchanged="nothing was committed")
     return int(text)

@@ -420,13 +420,13 @@ class Demo:
     def outside(self) -> None:
         """Git reads what kaivc keeps."""
         self.show.title("Objects are Git's own")
-        self.run(f"kai export tally --git ../tally.git")
+        self.run("kai export tally --git ../tally.git")
         if shutil.which("git") is None:
             self.show.say("There is no git here to look at it.")
             return
         self.run("git fsck --strict", where=self.top / "tally.git")
         self.show.good("git finds nothing wrong")
-        self.run("git log --all --oneline --decorate", where=self.top / "tally.git")
+        self.run("git log --all --graph --oneline --decorate", where=self.top / "tally.git")
         if shutil.which("sha256sum") is None:
             return
         total = self.run(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from kaivc import __version__
@@ -73,10 +73,10 @@ def _expected(args: list[str]) -> Invocation:
 def _run(args: list[str], invocation: Invocation) -> int:
     group = build()
     if COMPLETION in os.environ:
-        group.main(args, prog_name="kai", complete_var=COMPLETION, standalone_mode=False)
+        group.main(list(args), prog_name="kai", complete_var=COMPLETION, standalone_mode=False)
         return 0
     try:
-        with group.make_context("kai", args or ["--help"], obj=invocation) as context:
+        with group.make_context("kai", list(args) or ["--help"], obj=invocation) as context:
             code = group.invoke(context)
     except typer.Exit as done:
         return done.exit_code if args else USAGE
@@ -89,15 +89,15 @@ def _run(args: list[str], invocation: Invocation) -> int:
 class Verbs(TyperGroup):
     """The verbs, none of them imported yet."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+    def list_commands(self, _: typer.Context) -> list[str]:  # type: ignore[override]
         """Their names."""
         return list(VERBS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+    def get_command(self, _: typer.Context, cmd_name: str) -> TyperCommand | None:  # type: ignore[override]
         """One of them, imported now."""
         return load(cmd_name) if cmd_name in VERBS else None
 
-    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # noqa: ANN401 - as typer has it
         """The verb and what follows it; the nearest names for one that is not there."""
         if args[0] not in VERBS and not args[0].startswith("-") and not ctx.resilient_parsing:
             from kaivc.names import nearest
@@ -105,69 +105,80 @@ class Verbs(TyperGroup):
             close = nearest(args[0], list(VERBS))
             hint = f"did you mean {', '.join(close)}?" if close else "see `kai --help`"
             raise Misuse(f"there is no command {args[0]!r}", hint=hint, nearest=close)
-        return super().resolve_command(ctx, args)  # type: ignore[arg-type]
+        return super().resolve_command(ctx, args)
 
 
 @cache
-def load(verb: str) -> Any:
+def load(verb: str) -> TyperCommand:
     """Import a verb, and make the parser of its arguments."""
     module = importlib.import_module("kaivc.cli.commands." + verb)
     one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     cls = getattr(module, "Parser", Verb)
     one.command(name=verb, cls=cls, context_settings=CONTEXT)(getattr(module, verb))
     command = get_command(one)
+    assert isinstance(command, TyperCommand)
     command.params.extend(_everywhere())
     return command
 
 
-def build() -> Any:
+def build() -> TyperGroup:
     """The parser of a whole command line."""
     app = typer.Typer(cls=Verbs, context_settings=CONTEXT, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback()(_kai)
     group = get_command(app)
+    assert isinstance(group, TyperGroup)
     group.params[1:1] = _everywhere()
     return group
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        print(f"kai {__version__}")
+        raise typer.Exit
+
+
 def _kai(
-    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version and leave.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", callback=_tell_version, is_eager=True, help="Print the version and leave."),
+    ] = False,
 ) -> None:
     """Versions of AI agents: code, configuration, state and dependencies together.
 
     Options of this page stand before or after the command.
     """
-    if version:
-        print(f"kai {__version__}")
-        raise typer.Exit
 
 
 # ---------------------------------------------------------------- options of every verb
 
 
 def _everywhere() -> list[TyperOption]:
+    option = partial(TyperOption, expose_value=False, callback=_remember)
     return [
-        _option(
-            "--home", help="The home, or a directory in it. [env: KAI_HOME; else the working directory]", metavar="DIR"
+        option(
+            param_decls=["--home"],
+            type=str,
+            metavar="DIR",
+            help="The home, or a directory in it. [env: KAI_HOME; else the working directory]",
         ),
-        _option("--json", type=bool, is_flag=True, help="Print one JSON document."),
-        _option("--debug", type=bool, is_flag=True, help="Show tracebacks."),
-        _option(
-            "-c", "config", multiple=True, help="A setting, as `lock.wait=10s`; may be repeated.", metavar="KEY=VALUE"
+        option(param_decls=["--json"], type=bool, is_flag=True, help="Print one JSON document."),
+        option(param_decls=["--debug"], type=bool, is_flag=True, help="Show tracebacks."),
+        option(
+            param_decls=["-c", "config"],
+            type=str,
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="A setting, as `lock.wait=10s`; may be repeated.",
         ),
     ]
 
 
-def _option(*declared: str, type: Any = str, **attributes: Any) -> TyperOption:  # noqa: A002 - typer's word
-    return TyperOption(param_decls=list(declared), type=type, expose_value=False, callback=_remember, **attributes)
-
-
-def _remember(context: Any, option: Any, value: Any) -> Any:
+def _remember(context: typer.Context, option: TyperOption, value: Any) -> None:  # noqa: ANN401 - of any option
     invocation: Invocation = context.obj
     if option.name == "config":
         invocation.flags.update(_setting(text) for text in value or ())
-    elif value:
+    elif value and option.name:
         setattr(invocation, option.name, value)
-    return value
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ def escape_lines(text: str) -> list[str]:
 
 
 def escape_path(path: str | bytes) -> str:
-    """A path, escaped; bytes that are not UTF-8 as ``\\xNN``."""
+    """A path, escaped; a byte that is not UTF-8 as x and two digits after a backslash."""
     return escape(os.fsdecode(path))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Any
+from typing import Any, Protocol, cast
 
 import typer
 
@@ -46,7 +46,7 @@ def understood(error: Exception) -> KaiError:
     if isinstance(error, KaiError):
         return error
     if isinstance(error, UsageError):
-        return _misuse(error)
+        return _misuse(cast(_Misread, error))
     if isinstance(error, PermissionError) and error.filename is not None:
         return UnreadablePath(f"{error.filename}: {error.strerror}", path=str(error.filename))
     return InternalError(
@@ -55,7 +55,15 @@ def understood(error: Exception) -> KaiError:
     )
 
 
-def _misuse(error: Any) -> Misuse:
+class _Misread(Protocol):
+    message: str
+    ctx: typer.Context | None
+
+    def format_message(self) -> str:
+        """With the name of the parameter."""
+
+
+def _misuse(error: _Misread) -> Misuse:
     possible = getattr(error, "possibilities", None)
     what = error.message if possible else error.format_message()
     command = error.ctx.command_path if error.ctx else "kai"

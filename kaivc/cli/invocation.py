@@ -101,9 +101,7 @@ def _unwritten(error: OSError) -> StorageFailed:
     """The error for an answer that stdout does not take."""
     with contextlib.suppress(OSError):
         sys.stdout.close()  # what is left in its buffer would fail again
-    return StorageFailed(
-        f"the answer could not be written: {error.strerror}", unchanged="the command itself is done"
-    )
+    return StorageFailed(f"the answer could not be written: {error.strerror}", unchanged="the command itself is done")
 
 
 def as_json(document: Mapping[str, Any]) -> str:

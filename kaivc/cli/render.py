@@ -17,6 +17,8 @@ from kaivc.cli.escape import escape, escape_lines, escape_path
 from kaivc.cli.terminal import Paint
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from kaivc.movement import MovePlan
     from kaivc.versions import AgentVersion
 
@@ -34,12 +36,12 @@ WORDS = {"A": "added", "D": "deleted", "M": "modified", "T": "typechange"}
 # ---------------------------------------------------------------- documents
 
 
-def plain(result: Any) -> Document:
+def plain(result: DataclassInstance) -> Document:
     """A frozen result of plain values, by its fields."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in _values(result)}
 
 
-def _values(result: Any) -> Iterator[tuple[str, Any]]:
+def _values(result: DataclassInstance) -> Iterator[tuple[str, Any]]:
     return ((it.name, getattr(result, it.name)) for it in fields(result) if not it.name.startswith("_"))
 
 

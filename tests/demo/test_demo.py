@@ -122,7 +122,7 @@ def test_what_the_tutorial_leaves_open_is_little():
 
 def play(argv: list[str], **options: object) -> subprocess.CompletedProcess[str]:
     """Run the demo."""
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, **options)  # type: ignore[call-overload]
 
 
 def left_over(tmp_path: Path) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,7 +23,7 @@ LEVELS = ("patch", "minor", "major")
 class Parser(Verb):
     """``--bump`` may stand alone: it is ``--bump patch`` then."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Say the level where none is said."""
         end = args.index("--") if "--" in args else len(args)
         followed = zip(args[:end], [*args[1:end], ""], strict=False)
@@ -31,7 +31,7 @@ class Parser(Verb):
         return super().parse_args(ctx, [*filled, *args[end:]])
 
 
-def commit(
+def commit(  # noqa: PLR0913, PLR0917 - one for each option
     ctx: typer.Context,
     agent: arguments.Agent,
     bump: Annotated[

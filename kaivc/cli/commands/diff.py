@@ -112,7 +112,7 @@ def _stat(counts: list[Counts], paint: Paint) -> Iterator[bytes]:
     names = [quote(name).decode("ascii") for name, _, _ in counts]
     width = max(map(len, names), default=0)
     most = max(((added or 0) + (removed or 0) for _, added, removed in counts), default=0)
-    digits = len(str(most))
+    digits = max([len(str(most)), *(len("Bin") for _, added, _ in counts if added is None)])
     for name, (_, added, removed) in zip(names, counts, strict=True):
         if added is None or removed is None:
             yield f" {name:<{width}} | {'Bin':>{digits}}\n".encode()

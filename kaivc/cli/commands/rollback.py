@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kaivc.cli import arguments, picker, render
+from kaivc.cli.failures import report
 from kaivc.cli.invocation import Invocation
 from kaivc.errors import InvalidRollbackVersion
 
@@ -38,8 +39,14 @@ def rollback(
     def move(rev: str) -> MovePlan:
         return known.rollback(rev, reason=reason, dry_run=dry_run, force=force, live=live, op_id=op_id)
 
-    offer = picker.possible() and not door.json
-    plan = move(_named(to, known) if to is not None or not offer else picker.pick(known))
+    try:
+        plan = move(_named(to, known))
+    except InvalidRollbackVersion as error:
+        if door.json or "nearest" not in error.facts or not picker.possible():
+            raise
+        if to is not None:
+            report(error, door)
+        plan = move(picker.pick(known))
     door.answer(lambda: render.moved(plan), lambda: render.move_text(plan, door.paint, dry_run=dry_run))
 
 
