@@ -97,13 +97,16 @@ def init(
     object_format: str = "sha256",
     *,
     shared: bool = False,
+    environ: Mapping[str, str] | None = None,
+    actor: Actor | None = None,
+    clock: Clock | None = None,
     vfs: Vfs | None = None,
 ) -> Home:
     """Make a home and open it; HomeExists if there is one."""
     from kaivc.ops.init import init as make
 
     made = make(vfs or Vfs(), os.fspath(path), object_format=object_format, shared=shared)
-    return open(made.path, vfs=vfs)
+    return open(made.path, environ=environ, actor=actor, clock=clock, vfs=vfs)
 
 
 def _read(path: str) -> bytes | None:

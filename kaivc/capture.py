@@ -9,67 +9,35 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from kaivc import manifest as manifests
 from kaivc import sqlitefiles
 from kaivc.errors import (
     RefusedPath,
-    RefusedWorkspace,
     TooLarge,
     UnreadablePath,
     UnsettledFile,
     WorkspaceError,
 )
 from kaivc.ignore import IgnoreRules
-from kaivc.layout import KAI, META_FILE, Layout
+from kaivc.layout import META_FILE
 from kaivc.manifest import Manifest, StateClass
 from kaivc.names import ObjectId
 from kaivc.repository import Repository
+from kaivc.roots import IGNORE, live_manifest, open_root, read_small, refuse_root
+from kaivc.sinks import BlobSink, BytesSource
 from kaivc.storage import caches
 from kaivc.storage.caches import Known
-from kaivc.storage.chunking import Source
-from kaivc.storage.gitobjects import EXECUTABLE, FILE, SYMLINK, Entry, Kind, ObjectFormat, check_tree_name
+from kaivc.storage.gitobjects import EXECUTABLE, FILE, SYMLINK, Entry, check_tree_name
 from kaivc.trees import MAX_DEPTH, Files, check_links, show
 
-MANIFEST = b"kai.yaml"
-IGNORE = b".kaiignore"
-SMALL_TEXT = 1 << 20
 GRANULE_NS = 20_000_000
 """A file system may give two writes within this time one mtime (a kernel tick is 1 to 10 ms)."""
+LINKS_THAT_GIT_REFUSES = frozenset([b".gitmodules", b"gitmod~1"])
 COARSE_NS = 2_000_000_000
 """The same where mtimes are whole seconds."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-class BlobSink(Protocol):
-    """Takes the bytes of files: a store's writer, or only a hash."""
-
-    def put_blob(self, source: Source, size: int) -> ObjectId:
-        """Take ``size`` bytes; their id."""
-
-    def contains(self, oid: bytes) -> bool:
-        """Whether the bytes of that id need not be read again."""
-
-
-class HashSink:
-    """Hashes, and keeps nothing."""
-
-    def __init__(self, object_format: ObjectFormat) -> None:
-        self._format = object_format
-
-    def put_blob(self, source: Source, size: int) -> ObjectId:
-        """The id of ``size`` bytes."""
-        digest = self._format.header(Kind.BLOB, size)
-        while piece := source.read(1 << 20):
-            digest.update(piece)
-        return ObjectId(digest.digest())
-
-    def contains(self, oid: bytes) -> bool:
-        """All is known that is to be."""
-        return bool(oid)
 
 
 @dataclass
@@ -125,31 +93,6 @@ class _FileSource:
         return data
 
 
-def read_small(root: int, name: bytes) -> bytes | None:
-    """A small text at the root of a workspace; None if it is not there as a plain file."""
-    try:
-        fd = os.open(name, _READ, dir_fd=root)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UnreadablePath(f"{show(name)} cannot be read: {error.strerror}", path=show(name)) from error
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        if status.st_size > SMALL_TEXT:
-            raise TooLarge(f"{show(name)} has {status.st_size} bytes; at most {SMALL_TEXT} are read", path=show(name))
-        return os.pread(fd, SMALL_TEXT, 0)
-    finally:
-        os.close(fd)
-
-
-def live_manifest(root: int) -> Manifest:
-    """The manifest as it stands in a workspace."""
-    data = read_small(root, MANIFEST)
-    return manifests.DEFAULT if data is None else manifests.parse(data, MANIFEST.decode())
-
-
 class Capturer:
     """Reads the workspace of one agent into a sink.
 
@@ -177,7 +120,7 @@ class Capturer:
         self._cache = caches.known_files(repo.catalog, repo.id)
         self._now = repo.vfs.disk_now_ns(os.path.join(repo.layout.tmp, "clock"))
         refuse_root(repo.workspace, repo.layout, repo.home.environ)
-        root = _open_root(self._root)
+        root = open_root(self._root)
         try:
             result.manifest = self._manifest(root)
             self._rules = self._ignore_rules(root)
@@ -299,8 +242,15 @@ class Capturer:
             result.files[path] = Entry(FILE, self._secret(path))
             return
         if stat.S_ISLNK(status.st_mode):
+            if name.lower() in LINKS_THAT_GIT_REFUSES:
+                raise RefusedPath(
+                    f"{show(path)} is a symbolic link: git takes that name for a file only",
+                    unchanged="nothing was written",
+                    hint="make it a file, or list it in .kaiignore",
+                    path=show(path),
+                )
             target = os.fsencode(os.readlink(name, dir_fd=parent))
-            oid = self._sink.put_blob(_BytesSource(target), len(target))
+            oid = self._sink.put_blob(BytesSource(target), len(target))
             result.links[oid] = target
             result.files[path] = Entry(SYMLINK, oid)
             return
@@ -323,7 +273,7 @@ class Capturer:
     def _secret(self, path: bytes) -> ObjectId:
         name = self._result.manifest.secret_name(path) or ""
         data = manifests.SECRET_PREFIX + name.encode()
-        return self._sink.put_blob(_BytesSource(data), len(data))
+        return self._sink.put_blob(BytesSource(data), len(data))
 
     def _check_size(self, path: bytes, status: os.stat_result) -> None:
         limit = self._repo.settings.limits_max_file
@@ -452,50 +402,10 @@ def signature(status: os.stat_result, wal: os.stat_result | None = None) -> tupl
     return own if wal is None else own + signature(wal)
 
 
-class _BytesSource:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def read(self, size: int, /) -> bytes:
-        data, self._data = self._data[:size], self._data[size:]
-        return data
-
-
 def _split(path: bytes) -> tuple[bytes, bytes, bytes]:
     """The directory with its final slash as the cache keys it, and the name."""
     directory, slash, name = path.rpartition(b"/")
     return directory + slash, name, path
-
-
-def refuse_root(path: str, layout: Layout, environ: Mapping[str, str]) -> None:
-    """Raise RefusedWorkspace for a directory that must not be an agent's workspace."""
-    real = os.path.realpath(path)
-    user = os.path.realpath(environ["HOME"]) if environ.get("HOME") else None
-    why = ""
-    if real in ("/", user) or (user and user.startswith(real + "/")):
-        why = "it holds the user's home directory" if real != "/" else "it is the root of the system"
-    elif (real + "/").startswith(os.path.realpath(layout.kai) + "/") or f"/{KAI}/" in real + "/":
-        why = f"it lies in {KAI}"
-    elif os.path.isdir(os.path.join(real, KAI)):
-        why = "it holds a home of kaivc"
-    if why:
-        raise RefusedWorkspace(
-            f"{show(os.fsencode(path))} cannot be a workspace: {why}",
-            unchanged="nothing was written",
-            hint="use the directory that holds the agent's own files",
-            path=show(os.fsencode(path)),
-        )
-
-
-def _open_root(root: bytes) -> int:
-    try:
-        return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise UnreadablePath(
-            f"the workspace {show(root)} cannot be read: {error.strerror}",
-            hint="`kai restore` brings the files of the version in force back",
-            path=show(root),
-        ) from error
 
 
 def _lstat(entry: os.DirEntry[str], path: bytes) -> os.stat_result | None:

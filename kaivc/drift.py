@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kaivc import trees, versions
-from kaivc.capture import Capturer, HashSink
+from kaivc.capture import Capturer
 from kaivc.manifest import FileClass
+from kaivc.plans import difference
 from kaivc.repository import Repository
+from kaivc.sinks import HashSink
 from kaivc.trees import show
-from kaivc.workspace import difference
 
 
 @dataclass(frozen=True)

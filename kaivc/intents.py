@@ -8,16 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from kaivc import trees, versions, views, workspace
+from kaivc import inforce, plans, trees, versions, workspace
 from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref
+from kaivc.plans import RestorePlan
 from kaivc.repository import Intent, Repository
 from kaivc.sqlitefiles import Guards, NotReadable, Scratch, backup, size_of
 from kaivc.storage import journal
 from kaivc.storage.gitobjects import EXECUTABLE, FILE, SYMLINK, Entry, Kind
 from kaivc.storage.journal import Op
-from kaivc.storage.store import StoreWriter
+from kaivc.storage.writer import StoreWriter
 from kaivc.versions import Draft
-from kaivc.workspace import Applier, Displaced, RestorePlan
+from kaivc.workspace import Applier, Displaced
 
 LINK, WORKSPACE, LOG = "link", "workspace", "rollback.log"
 
@@ -44,8 +45,8 @@ def finish(repo: Repository, *, guarded: bool = False) -> list[str]:
     then a restore that was cut.
     """
     rows = journal.intents(repo.catalog, repo.id)
-    if not rows and not views.is_linked(repo):
-        views.link_current(repo, sync=False)
+    if not rows and not inforce.is_linked(repo):
+        inforce.link_current(repo, sync=False)
     moved_workspace = any(row.kind == WORKSPACE for row in rows)
     for row in rows:
         if row.kind == WORKSPACE:
@@ -78,11 +79,11 @@ def pending(repo: Repository) -> list[str]:
 
 
 def _link(repo: Repository, *, sync: bool) -> None:
-    views.link_current(repo, sync=sync)
+    inforce.link_current(repo, sync=sync)
 
 
 def _log(repo: Repository, *, sync: bool) -> None:  # noqa: ARG001 - one shape for all effects
-    views.write_rollback_log(repo)
+    inforce.write_rollback_log(repo)
 
 
 EFFECTS: dict[str, Callable[..., None]] = {LINK: _link, LOG: _log}
@@ -91,7 +92,7 @@ EFFECTS: dict[str, Callable[..., None]] = {LINK: _link, LOG: _log}
 
 
 def _restore(repo: Repository, payload: bytes, *, guarded: bool) -> None:
-    plan, number = workspace.decode_plan(payload)
+    plan, number = plans.decode_plan(payload)
     with Guards(repo.settings.lock_wait, repo.home.sleep) as guards:
         if not guarded and not plan.live:
             for path in sorted(plan.left):
@@ -104,13 +105,13 @@ def _restore(repo: Repository, payload: bytes, *, guarded: bool) -> None:
 
 
 def _clean_up(repo: Repository, payload: bytes) -> None:
-    plan, _ = workspace.decode_plan(payload)
+    plan, _ = plans.decode_plan(payload)
     Applier(repo, plan).clean_up()
 
 
 def _save_late_changes(repo: Repository, plan: RestorePlan, moved: list[Displaced], number: int | None) -> None:
     """Add what was written to a displaced file after it was captured to the backup."""
-    with repo.store.writer() as writer:
+    with StoreWriter(repo.store) as writer:
         late = {}
         for item in moved:
             entry = _entry_of(repo, plan, item, writer)

@@ -8,20 +8,22 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from kaivc import intents, leases, trees, versions, views, workspace
-from kaivc.capture import Capture, Capturer, HashSink, live_manifest
+from kaivc import intents, leases, plans, trees, versions, views, workspace
+from kaivc.capture import Capture, Capturer
 from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidRollbackVersion, KaiError
 from kaivc.manifest import Manifest
 from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref, current_ref
+from kaivc.plans import Planner, RestorePlan
 from kaivc.repository import Intent, Repository
+from kaivc.roots import live_manifest
+from kaivc.sinks import HashSink
 from kaivc.sqlitefiles import Guards
 from kaivc.storage import caches
 from kaivc.storage.journal import Op
-from kaivc.storage.store import StoreWriter
+from kaivc.storage.writer import StoreWriter
 from kaivc.trees import show
 from kaivc.versions import AgentVersion, Draft
 from kaivc.views import View
-from kaivc.workspace import Planner, RestorePlan
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Mover:
         repo.vfs.make_dirs(repo.workspace, repo.home.dir_mode)
         with (
             leases.held_still(repo, self._live_manifest(), live=move.live or move.files_of is None),
-            repo.store.writer() as writer,
+            StoreWriter(repo.store) as writer,
             Guards(repo.settings.lock_wait, repo.home.sleep) as guards,
         ):
             capture = self._capture(writer)
@@ -180,7 +182,7 @@ class Mover:
 
     def _dirty(self, capture: Capture, plan: RestorePlan) -> tuple[bytes, ...]:
         """The paths that a backup must hold because no version does."""
-        difference = workspace.difference(capture, self._left_files, self._left_manifest)
+        difference = plans.difference(capture, self._left_files, self._left_manifest)
         lost = {change.path for change in difference.changes}
         if self._move.only is not None:
             lost = set()

@@ -21,7 +21,8 @@ from kaivc.storage import journal
 from kaivc.storage.catalog import AgentRow, Catalog
 from kaivc.storage.gitobjects import FORMATS, ObjectFormat
 from kaivc.storage.journal import Op
-from kaivc.storage.store import ObjectStore, StorePlace, StoreWriter
+from kaivc.storage.store import ObjectStore, StorePlace
+from kaivc.storage.writer import StoreWriter
 from kaivc.vfs import Vfs
 
 LOCK_POLL = 0.01

@@ -20,7 +20,8 @@ from kaivc.storage.gitobjects import (
     encode_tree,
     folded,
 )
-from kaivc.storage.store import ObjectStore, StoreWriter
+from kaivc.storage.store import ObjectStore
+from kaivc.storage.writer import StoreWriter
 
 Files = Mapping[bytes, Entry]
 MAX_DEPTH = 128

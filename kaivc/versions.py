@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 
 from kaivc import manifest as manifests
 from kaivc import trees
-from kaivc.capture import MANIFEST
 from kaivc.errors import InvalidName, KaiError, NoSuchRevision, NoVersionYet
 from kaivc.manifest import FileClass, Manifest
 from kaivc.names import (
@@ -29,6 +28,7 @@ from kaivc.names import (
     version_ref,
 )
 from kaivc.repository import Repository
+from kaivc.roots import MANIFEST
 from kaivc.storage.gitobjects import (
     Commit,
     Kind,
@@ -39,7 +39,7 @@ from kaivc.storage.gitobjects import (
     encode_tag,
 )
 from kaivc.storage.pack import RecordKind
-from kaivc.storage.store import StoreWriter
+from kaivc.storage.writer import StoreWriter
 from kaivc.trees import Files
 
 TRAILERS = (

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from kaivc import materialise, trees, versions
 from kaivc.dirtree import DirTree
 from kaivc.errors import ChecksumMismatch
-from kaivc.layout import META_FILE, link_target
-from kaivc.names import ObjectId, Version, current_ref, version_ref
+from kaivc.layout import META_FILE
+from kaivc.names import ObjectId, Version, version_ref
+from kaivc.plans import parents
 from kaivc.repository import Repository
 from kaivc.storage import caches
 from kaivc.storage.caches import Seal
@@ -114,7 +115,7 @@ class View:
             tree.vfs.close(fd)
 
     def _close_directories(self, tree: DirTree) -> None:
-        directories = {path for name in self.files for path in _parents(name)}
+        directories = {path for name in self.files for path in parents(name)}
         for path in sorted(directories, key=lambda path: path.count(b"/"), reverse=True):
             tree.vfs.chmod_fd(tree.directory(path), self._dir_mode())
 
@@ -277,12 +278,6 @@ def _walk(root: bytes, prefix: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
                 yield path, entry.stat(follow_symlinks=False)
 
 
-def _parents(path: bytes) -> Iterator[bytes]:
-    parts = path.split(b"/")
-    for count in range(1, len(parts)):
-        yield b"/".join(parts[:count])
-
-
 # ---------------------------------------------------------------- keeping and dropping
 
 
@@ -348,91 +343,3 @@ def _own_bytes(path: str) -> int:
     if not os.path.isdir(path):
         return 0
     return sum(status.st_size for _, status in _walk(os.fsencode(path), b"") if status.st_nlink == 1)
-
-
-# ---------------------------------------------------------------- current and rollback.log
-
-
-def link_current(repo: Repository, *, sync: bool) -> None:
-    """Let ``current`` point at the view of the version in force.
-
-    Without ``sync`` a power cut may leave the link where it was; the next writer mends it.
-    """
-    version = versions.current(repo)
-    view = View(repo, version)
-    if not view.exists():
-        view.build()
-    target, path = link_target(version.tag), repo.layout.current(repo.name)
-    if not os.path.islink(path) or os.readlink(path) != target:
-        repo.vfs.swap_link(target, path, sync=sync)
-    view.note_use()
-
-
-def is_linked(repo: Repository) -> bool:
-    """Whether ``current`` points where the catalog says."""
-    if repo.current is None:
-        return True
-    try:
-        return os.readlink(repo.layout.current(repo.name)) == link_target(versions.current(repo).tag)
-    except OSError:
-        return False
-
-
-def write_rollback_log(repo: Repository) -> None:
-    """Bring ``rollback.log`` up to the reflog of ``current``."""
-    path = repo.layout.rollback_log(repo.name)
-    last = _last_logged(path)
-    entries = repo.reflog(current_ref(repo.name))[::-1]
-    new = [entry for entry in entries if entry.seq > last]
-    if not new:
-        return
-    names: dict[bytes, str | None] = {}
-    lines = []
-    for entry in new:
-        line = {
-            "seq": entry.seq,
-            "time": versions.rfc3339(entry.time_ns // 1_000_000_000),
-            "verb": entry.verb,
-            "from": _tag_of(repo, entry.old, names),
-            "to": _tag_of(repo, entry.new, names),
-            "from_commit": entry.old.hex() if entry.old else None,
-            "to_commit": entry.new.hex() if entry.new else None,
-            "actor": entry.actor,
-            "reason": entry.reason,
-            "backup": f"backups/{entry.backup}" if entry.backup else None,
-            "op_id": entry.op_id,
-        }
-        lines.append(json.dumps(line, ensure_ascii=True) + "\n")
-    data = "".join(lines).encode()
-    if last:
-        fd = repo.vfs.open_append(path, 0o640 if repo.home.shared else 0o600)
-        try:
-            repo.vfs.write(fd, data)  # not synced: what a power cut takes is written again from the reflog
-        finally:
-            repo.vfs.close(fd)
-    else:
-        repo.vfs.replace(path, data, 0o640 if repo.home.shared else 0o600)
-
-
-def _tag_of(repo: Repository, oid: ObjectId | None, names: dict[bytes, str | None]) -> str | None:
-    if oid is None:
-        return None
-    if oid not in names:
-        names[oid] = versions.describe(repo, oid).tag
-    return names[oid]
-
-
-def _last_logged(path: str) -> int:
-    """The number of the last whole line; 0 when the file must be written anew."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.path.getsize(path) - 65536))
-            tail = file.read()
-    except OSError:
-        return 0
-    if not tail.endswith(b"\n"):
-        return 0
-    try:
-        return int(json.loads(tail.rstrip(b"\n").rpartition(b"\n")[2])["seq"])
-    except (ValueError, KeyError, TypeError):
-        return 0

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from functools import cache, partial
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -115,8 +115,7 @@ def load(verb: str) -> TyperCommand:
     one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     cls = getattr(module, "Parser", Verb)
     one.command(name=verb, cls=cls, context_settings=CONTEXT)(getattr(module, verb))
-    command = get_command(one)
-    assert isinstance(command, TyperCommand)
+    command = cast("TyperCommand", get_command(one))
     command.params.extend(_everywhere())
     return command
 
@@ -125,8 +124,7 @@ def build() -> TyperGroup:
     """The parser of a whole command line."""
     app = typer.Typer(cls=Verbs, context_settings=CONTEXT, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback()(_kai)
-    group = get_command(app)
-    assert isinstance(group, TyperGroup)
+    group = cast("TyperGroup", get_command(app))
     group.params[1:1] = _everywhere()
     return group
 

@@ -46,7 +46,7 @@ def understood(error: Exception) -> KaiError:
     if isinstance(error, KaiError):
         return error
     if isinstance(error, UsageError):
-        return _misuse(cast(_Misread, error))
+        return _misuse(cast("_Misread", error))
     if isinstance(error, PermissionError) and error.filename is not None:
         return UnreadablePath(f"{error.filename}: {error.strerror}", path=str(error.filename))
     return InternalError(

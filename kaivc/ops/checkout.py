@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 
 from kaivc import materialise, trees, versions
-from kaivc.capture import refuse_root
 from kaivc.dirtree import DirTree
 from kaivc.errors import TargetNotEmpty
 from kaivc.repository import Repository
+from kaivc.roots import refuse_root
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def checkout(repo: Repository, rev: str, directory: str) -> CheckedOut:
     files = trees.flatten(repo.store, version.tree_oid)
     materialise.check_tree_links(repo.store, files)
     target = os.path.abspath(directory)
-    refuse_root(target, repo.layout, repo.home.environ)
+    refuse_root(target, repo.layout, repo.home.environ, "written to")
     if os.path.lexists(target) and (not os.path.isdir(target) or os.path.islink(target) or os.listdir(target)):
         raise TargetNotEmpty(
             f"{target} is not an empty directory",

@@ -21,7 +21,7 @@ from kaivc.names import (
 from kaivc.repository import Landed, Repository
 from kaivc.storage import caches, journal
 from kaivc.storage.journal import Op
-from kaivc.storage.store import StoreWriter
+from kaivc.storage.writer import StoreWriter
 from kaivc.trees import Files, show
 from kaivc.versions import SNAPSHOT_TYPES, AgentVersion, Draft
 
@@ -111,7 +111,7 @@ class _Committer:
         self, number: Version, notes: str, snapshot_type: str, op_id: str | None, *, allow_empty: bool
     ) -> Committed:
         repo = self._repo
-        with repo.store.writer() as writer:
+        with StoreWriter(repo.store) as writer:
             capture = self._capture(writer)
             if self._parent and capture.files == self._base and not allow_empty:
                 raise NothingToCommit(

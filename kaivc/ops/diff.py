@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kaivc import trees, versions
-from kaivc.capture import Capturer, HashSink
+from kaivc.capture import Capturer
 from kaivc.diff.model import FileDiff, Side
 from kaivc.diff.patch import render, stat
 from kaivc.names import ObjectId
 from kaivc.repository import Repository
+from kaivc.sinks import HashSink
 from kaivc.storage.chunking import Source
 from kaivc.storage.gitobjects import Entry, Kind
 from kaivc.trees import Change

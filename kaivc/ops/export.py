@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
-from kaivc.capture import refuse_root
 from kaivc.errors import ChecksumMismatch, NoVersionYet, TargetNotEmpty
 from kaivc.names import ObjectId, current_ref, tags_prefix
 from kaivc.repository import Repository
+from kaivc.roots import refuse_root
 from kaivc.storage.gitobjects import DIRECTORY, Kind, decode_commit, decode_tag, decode_tree
 from kaivc.vfs import mapped
 
@@ -42,7 +42,7 @@ def export(repo: Repository, directory: str) -> Exported:
     """
     refs = _refs(repo)
     target = os.path.abspath(directory)
-    refuse_root(target, repo.layout, repo.home.environ)
+    refuse_root(target, repo.layout, repo.home.environ, "written to")
     _need_empty(target)
     vfs = repo.vfs
     temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{repo.new_op_id()}")

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from kaivc.capture import Capture, Capturer, refuse_root
+from kaivc.capture import Capture, Capturer
 from kaivc.dirtree import DirTree
 from kaivc.errors import NameTaken, RefusedWorkspace
 from kaivc.layout import Layout
 from kaivc.names import ObjectId, check_name
 from kaivc.repository import OpenHome, Repository
+from kaivc.roots import refuse_root
 from kaivc.settings import Local
 from kaivc.storage.catalog import AgentRow, put_agent
 from kaivc.storage.chunking import Source

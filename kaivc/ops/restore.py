@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 
 from kaivc import intents, trees, versions
-from kaivc.capture import Capturer, HashSink
+from kaivc.capture import Capturer
 from kaivc.errors import NoSuchPath
 from kaivc.movement import Move, MovePlan, Mover
 from kaivc.names import nearest
 from kaivc.repository import Repository
+from kaivc.sinks import HashSink
 from kaivc.trees import show
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from types import FrameType
 
 from kaivc import leases, trees, versions
-from kaivc.capture import live_manifest
 from kaivc.drift import drifted
 from kaivc.errors import ChecksumMismatch, MissingSecret, NoEntry
 from kaivc.manifest import Manifest, StateClass
 from kaivc.repository import Repository
+from kaivc.roots import live_manifest
 from kaivc.settings import SecretFile
 from kaivc.trees import show
 from kaivc.vfs import Vfs

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kaivc import intents, leases, trees, versions, views
-from kaivc.capture import Capture, Capturer, HashSink
+from kaivc import inforce, intents, leases, trees, versions
+from kaivc.capture import Capture, Capturer
 from kaivc.errors import KaiError
 from kaivc.manifest import DEFAULT
+from kaivc.plans import difference
 from kaivc.repository import Repository
+from kaivc.sinks import HashSink
 from kaivc.storage import caches
 from kaivc.trees import Change, show
-from kaivc.workspace import difference
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def status(repo: Repository) -> Status:
         notices=tuple(capture.notices()),
         running=leases.is_running(repo),
         pending=tuple(intents.pending(repo)),
-        linked=views.is_linked(repo),
+        linked=inforce.is_linked(repo),
     )
 
 

@@ -120,7 +120,8 @@ def _stat(counts: list[Counts], paint: Paint) -> Iterator[bytes]:
         bar = paint("green", "+" * _scaled(added, most)) + paint("red", "-" * _scaled(removed, most))
         yield f" {name:<{width}} | {added + removed:>{digits}} {bar}".rstrip().encode() + b"\n"
     if counts:
-        plus, minus = (sum(row[side] or 0 for row in counts) for side in (1, 2))
+        plus = sum(added or 0 for _, added, _ in counts)
+        minus = sum(removed or 0 for _, _, removed in counts)
         files = render.counted(len(counts), "file")
         yield f" {files} changed, {plus} insertions(+), {minus} deletions(-)\n".encode()
 

@@ -1,0 +1,207 @@
+"""StoreWriter: adds the objects of one agent, appended and synced first, named by one transaction after."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import sqlite3
+from dataclasses import dataclass
+from typing import Self
+
+import msgpack
+
+from kaivc.errors import ChecksumMismatch, StorageError, StorageFailed
+from kaivc.names import ObjectId
+from kaivc.storage import index, journal
+from kaivc.storage.chunking import Source, chunks
+from kaivc.storage.gitobjects import Kind
+from kaivc.storage.index import ObjectRow, PackRow, PackState
+from kaivc.storage.pack import Header, PackWriter, RecordKind
+from kaivc.storage.store import ObjectStore
+
+
+@dataclass
+class _OpenPack:
+    row: PackRow
+    writer: PackWriter
+
+
+class StoreWriter:
+    """Adds objects: appended and synced first, named by one transaction after.
+
+    Use it as a context; ``sync`` before the transaction, ``record`` within it, ``append_op`` after it.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._place = store.place
+        self._pack: _OpenPack | None = None
+        self._done: list[PackRow] = []
+        self._new: dict[bytes, tuple[str, ObjectRow]] = {}
+        self._adopted: list[tuple[str, int, int]] = []
+        self._numbers: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._pack is None:
+            return
+        failed = self._pack.writer.failed
+        self._pack.writer.close()
+        if failed and self._pack.row.id:
+            with self._store.catalog.transaction() as db:
+                index.put_pack(db, self._pack.row._replace(state=PackState.FAILED.value))
+
+    # ------------------------------------------------------------ adding
+
+    def contains(self, oid: bytes) -> bool:
+        """Whether the object is stored, or will be."""
+        return oid in self._new or self._store.find(oid) is not None
+
+    def put(self, kind: Kind, data: bytes) -> ObjectId:
+        """Add a whole object; its id."""
+        oid = self._store.format.hash(kind, data)
+        if not self.contains(oid):
+            self._add(RecordKind(kind), oid, data, len(data))
+        return oid
+
+    def put_blob(self, source: Source, size: int) -> ObjectId:
+        """Add a blob of ``size`` bytes that are read from ``source``; its id.
+
+        Raises StorageError's relatives, and whatever ``source`` raises.
+        """
+        if size <= self._store.settings.chunks_threshold:
+            return self.put(Kind.BLOB, _read_all(source, size))
+        digest = self._store.format.header(Kind.BLOB, size)
+        listing: list[tuple[bytes, int]] = []
+        for chunk in chunks(source):
+            digest.update(chunk)
+            chunk_id = hashlib.sha256(chunk).digest()
+            listing.append((chunk_id, len(chunk)))
+            if not self.contains(chunk_id):
+                self._add(RecordKind.CHUNK, chunk_id, chunk, len(chunk))
+        if sum(length for _, length in listing) != size:
+            raise StorageFailed(f"a source gave another count of bytes than the {size} that it was said to have")
+        oid = ObjectId(digest.digest())
+        if not self.contains(oid):
+            self._add(RecordKind.CHUNK_LIST, oid, msgpack.packb(listing), size)
+        return oid
+
+    def _add(self, kind: RecordKind, id_: bytes, data: bytes, size: int) -> None:
+        pack = self._open_pack()
+        where = pack.writer.add(kind, id_, data, self._store.settings.compress_level)
+        self._new[id_] = (pack.row.name, ObjectRow(id_, kind, 0, where.offset, where.length, size))
+        if pack.writer.end >= self._store.settings.packs_seal_at:
+            self._seal()
+
+    # ------------------------------------------------------------ packs
+
+    def _open_pack(self) -> _OpenPack:
+        if self._pack is None:
+            self._pack = self._take() or self._create()
+        return self._pack
+
+    def _take(self) -> _OpenPack | None:
+        store = self._store
+        for row in index.packs(store.catalog, self._place.agent_id):
+            if row.state == PackState.OPEN.value and (taken := self._try(row)):
+                if taken.writer.end < store.settings.packs_seal_at:
+                    return taken
+                self._pack = taken
+                self._seal()
+        return None
+
+    def _try(self, row: PackRow) -> _OpenPack | None:
+        path = self._place.layout.pack(self._place.agent, row.name)
+        if not os.path.exists(path):
+            return None
+        fd = self._store.vfs.lock(path)
+        if fd is None:
+            return None
+        writer = PackWriter(self._store.vfs, fd, path, row.committed)
+        try:
+            self._adopt(row.name, writer, writer.tail(row.committed))
+        except ChecksumMismatch:
+            writer.close()
+            self._done.append(row._replace(state=PackState.FAILED.value))
+            return None
+        return _OpenPack(row, writer)
+
+    def _adopt(self, name: str, writer: PackWriter, tail: list[Header]) -> None:
+        """Op records ride behind the transaction that made them: note those that are in the pack already."""
+        found = [header for header in tail if header.kind == RecordKind.OP]
+        if not found:
+            return
+        wanted = {row.digest: row.seq for row in journal.unpacked_ops(self._store.catalog, self._place.agent_id)}
+        for header in found:
+            if header.id in wanted and journal.digest_op(writer.payload(header)) == header.id:
+                self._adopted.append((name, wanted[header.id], header.where.offset))
+
+    def _create(self) -> _OpenPack:
+        layout, vfs = self._place.layout, self._store.vfs
+        name = secrets.token_hex(8)
+        directory = layout.pack_dir(self._place.agent)
+        vfs.make_dirs(directory)
+        writer = PackWriter.create(vfs, layout.pack(self._place.agent, name))
+        vfs.sync_dir(directory)
+        vfs.sync_dir(layout.packs)
+        return _OpenPack(PackRow(0, self._place.agent_id, name, PackState.OPEN.value, 0), writer)
+
+    def _seal(self) -> None:
+        pack = self._pack
+        if pack is None:
+            return
+        self._append_missing_ops(pack)
+        pack.writer.seal()
+        self._done.append(pack.row._replace(state=PackState.SEALED.value, committed=pack.writer.end))
+        pack.writer.close()
+        self._pack = None
+
+    def _append_missing_ops(self, pack: _OpenPack) -> None:
+        adopted = {seq for _, seq, _ in self._adopted}
+        for row in journal.unpacked_ops(self._store.catalog, self._place.agent_id):
+            if row.seq not in adopted and row.payload is not None:
+                where = pack.writer.add(RecordKind.OP, row.digest, row.payload, self._store.settings.compress_level)
+                self._adopted.append((pack.row.name, row.seq, where.offset))
+
+    # ------------------------------------------------------------ making it count
+
+    def sync(self) -> None:
+        """Return when every added object, and every op record so far, is on the disk."""
+        pack = self._open_pack()
+        self._append_missing_ops(pack)
+        pack.writer.sync()
+
+    def record(self, db: sqlite3.Connection) -> None:
+        """Name what was added, within the transaction."""
+        rows = list(self._done)
+        if self._pack is not None:
+            rows.append(self._pack.row._replace(committed=self._pack.writer.synced))
+        for row in rows:
+            self._numbers[row.name] = index.put_pack(db, row)
+        if self._pack is not None:
+            self._pack.row = self._pack.row._replace(id=self._numbers[self._pack.row.name])
+        agent = self._place.agent_id
+        index.put_objects(db, agent, (row._replace(pack=self._numbers[name]) for name, row in self._new.values()))
+        for name, seq, offset in self._adopted:
+            journal.op_packed(db, agent, seq, self._numbers[name], offset)
+
+    def append_op(self, record: bytes) -> None:
+        """Append an op record behind its transaction; it rides on the next sync, the catalog holds it until then."""
+        pack = self._open_pack()
+        try:
+            pack.writer.add(RecordKind.OP, journal.digest_op(record), record, self._store.settings.compress_level)
+            pack.writer.flush()
+        except StorageError:
+            return  # The transaction stands; the next writer appends the record from the catalog.
+
+
+def _read_all(source: Source, size: int) -> bytes:
+    parts = []
+    left = size + 1
+    while left > 0 and (part := source.read(left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
