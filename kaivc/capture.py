@@ -242,7 +242,7 @@ class Capturer:
             result.files[path] = Entry(FILE, self._secret(path))
             return
         if stat.S_ISLNK(status.st_mode):
-            if name.lower() in LINKS_THAT_GIT_REFUSES:
+            if self._spare is None and name.lower() in LINKS_THAT_GIT_REFUSES:
                 raise RefusedPath(
                     f"{show(path)} is a symbolic link: git takes that name for a file only",
                     unchanged="nothing was written",

@@ -9,6 +9,7 @@ from kaivc import versions
 from kaivc.layout import link_target
 from kaivc.names import ObjectId, current_ref
 from kaivc.repository import Repository
+from kaivc.storage import journal
 from kaivc.views import View
 
 
@@ -41,8 +42,7 @@ def write_rollback_log(repo: Repository) -> None:
     """Bring ``rollback.log`` up to the reflog of ``current``."""
     path = repo.layout.rollback_log(repo.name)
     last = _last_logged(path)
-    entries = repo.reflog(current_ref(repo.name))[::-1]
-    new = [entry for entry in entries if entry.seq > last]
+    new = journal.reflog_since(repo.catalog, repo.id, current_ref(repo.name), last)
     if not new:
         return
     names: dict[bytes, str | None] = {}

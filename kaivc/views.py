@@ -20,7 +20,7 @@ from kaivc.names import ObjectId, Version, version_ref
 from kaivc.plans import parents
 from kaivc.repository import Repository
 from kaivc.storage import caches
-from kaivc.storage.caches import Seal
+from kaivc.storage.caches import Seal, ViewRow
 from kaivc.storage.gitobjects import EXECUTABLE, SYMLINK, Entry, Kind
 from kaivc.trees import Files, show
 from kaivc.versions import AgentVersion
@@ -92,11 +92,13 @@ class View:
         vfs.remove_tree(temporary)
         vfs.make_dir(temporary)
         donor = self._donor()
+        own = 0
         with DirTree(vfs, temporary, 0o700) as tree:
             for number, (path, entry) in enumerate(self.files.items()):
                 repo.home.progress("making the view", number, len(self.files))
                 if not donor.link(path, entry, tree):
                     materialise.write_file(repo.store, tree, path, entry, self._mode(entry))
+                    own += repo.store.size(entry.oid)
             self._write_meta(tree)
             self._close_directories(tree)
         donor.close()
@@ -104,7 +106,8 @@ class View:
         root = vfs.open_dir(self.path)
         vfs.chmod_fd(root, self._dir_mode())
         vfs.close(root)
-        self._seal(self._statuses(), self._repo.home.clock.now_ns())
+        row = ViewRow(self._version.tag, 0, repo.home.clock.now_ns(), own)
+        self._seal(self._statuses(), row)
 
     def _write_meta(self, tree: DirTree) -> None:
         fd = tree.vfs.create(META_FILE, 0o600, at=tree.fd)
@@ -156,8 +159,8 @@ class View:
                 elif status is not None:
                     fresh[path] = status
         if not problems and (fresh or full):
-            verified = self._repo.home.clock.now_ns() if full else self._verified_ns()
-            self._seal(fresh, verified)
+            row = self._row()
+            self._seal(fresh, row._replace(verified_ns=self._repo.home.clock.now_ns()) if full else row)
         return problems
 
     def mismatch(self, problems: list[Problem]) -> ChecksumMismatch:
@@ -173,12 +176,13 @@ class View:
 
     def due_for_full_check(self) -> bool:
         """Whether the last full re-hash is longer ago than ``verify.full_every``."""
-        age = self._repo.home.clock.now_ns() - self._verified_ns()
+        age = self._repo.home.clock.now_ns() - self._row().verified_ns
         return age > self._repo.settings.verify_full_every * 1_000_000_000
 
-    def _verified_ns(self) -> int:
+    def _row(self) -> ViewRow:
         rows = caches.views(self._repo.catalog, self._repo.id)
-        return next((row.verified_ns for row in rows if row.tag == self._version.tag), 0)
+        size = sum(self._repo.store.size(entry.oid) for entry in self.files.values())
+        return next((row for row in rows if row.tag == self._version.tag), ViewRow(self._version.tag, 0, 0, size))
 
     def _expected(self) -> set[bytes]:
         return {*self.files, META_FILE}
@@ -213,16 +217,15 @@ class View:
     def _statuses(self) -> dict[bytes, os.stat_result]:
         return dict(_walk(os.fsencode(self.path), b""))
 
-    def _seal(self, statuses: dict[bytes, os.stat_result], verified_ns: int) -> None:
+    def _seal(self, statuses: dict[bytes, os.stat_result], row: ViewRow) -> None:
         rows = [_seal(status, self._oid(path)) for path, status in statuses.items()]
         with self._repo.catalog.transaction(durable=False) as db:
             caches.put_seals(db, self._repo.id, rows)
-            caches.put_view(db, self._repo.id, self._version.tag, verified_ns)
+            caches.put_view(db, self._repo.id, row.tag, row.verified_ns, row.own_bytes)
 
     def note_use(self) -> None:
         """Note that the view was used."""
-        with self._repo.catalog.transaction(durable=False) as db:
-            caches.put_view(db, self._repo.id, self._version.tag, self._verified_ns())
+        self._seal({}, self._row())
 
     def drop(self) -> None:
         """Remove the directory; it comes back from the store when asked for."""
@@ -299,29 +302,38 @@ def drop_directory(repo: Repository, tag: str) -> None:
     root = os.fsencode(repo.layout.view(repo.name, tag))
     if not os.path.isdir(root):
         return
-    inodes = {(status.st_dev, status.st_ino): status for _, status in _walk(root, b"")}
-    good = {
-        inode: seals[inode]
-        for inode, status in inodes.items()
-        if inode in seals and seals[inode] == _seal(status, ObjectId(seals[inode].oid))
+    statuses = dict(_walk(root, b""))
+    inodes = {(status.st_dev, status.st_ino) for status in statuses.values()}
+    shared = {
+        path: seals[status.st_dev, status.st_ino]
+        for path, status in statuses.items()
+        if status.st_nlink > 1 and seals.get((status.st_dev, status.st_ino)) == _seal_as(status, seals)
     }
     repo.vfs.remove_tree(root)
-    again = dict(_shared(repo, {inode for inode, status in inodes.items() if status.st_nlink > 1 and inode in good}))
+    again = list(_sealed_again(repo, shared))
     with repo.catalog.transaction(durable=False) as db:
         caches.drop_view(db, repo.id, tag)
-        caches.drop_seals(db, repo.id, [inode for inode in inodes if inode not in again])
-        caches.put_seals(db, repo.id, [_seal(status, ObjectId(good[it].oid)) for it, status in again.items()])
+        caches.drop_seals(db, repo.id, inodes - {(seal.dev, seal.inode) for seal in again})
+        caches.put_seals(db, repo.id, again)
 
 
-def _shared(repo: Repository, inodes: set[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], os.stat_result]]:
-    if not inodes:
-        return
-    for row in caches.views(repo.catalog, repo.id):
-        root = os.fsencode(repo.layout.view(repo.name, row.tag))
-        if os.path.isdir(root):
-            for _, status in _walk(root, b""):
-                if (status.st_dev, status.st_ino) in inodes:
-                    yield (status.st_dev, status.st_ino), status
+def _seal_as(status: os.stat_result, seals: dict[tuple[int, int], Seal]) -> Seal | None:
+    known = seals.get((status.st_dev, status.st_ino))
+    return _seal(status, ObjectId(known.oid)) if known else None
+
+
+def _sealed_again(repo: Repository, shared: dict[bytes, Seal]) -> Iterator[Seal]:
+    """The seals of inodes as another view shows them now; a file that moved between views is hashed when next seen."""
+    roots = [os.fsencode(repo.layout.view(repo.name, row.tag)) for row in caches.views(repo.catalog, repo.id)]
+    for path, seal in shared.items():
+        for root in roots:
+            try:
+                status = os.lstat(os.path.join(root, path))
+            except OSError:
+                continue
+            if (status.st_dev, status.st_ino) == (seal.dev, seal.inode):
+                yield _seal(status, ObjectId(seal.oid))
+                break
 
 
 def evict(repo: Repository) -> list[str]:
@@ -330,16 +342,9 @@ def evict(repo: Repository) -> list[str]:
     rows = [row for row in caches.views(repo.catalog, repo.id) if row.tag != in_force]
     kept, total, dropped = 1, 0, []
     for row in rows:
-        size = _own_bytes(repo.layout.view(repo.name, row.tag))
-        if kept < repo.settings.views_keep and total + size <= repo.settings.views_max_bytes:
-            kept, total = kept + 1, total + size
+        if kept < repo.settings.views_keep and total + row.own_bytes <= repo.settings.views_max_bytes:
+            kept, total = kept + 1, total + row.own_bytes
         else:
             drop_directory(repo, row.tag)
             dropped.append(row.tag)
     return dropped
-
-
-def _own_bytes(path: str) -> int:
-    if not os.path.isdir(path):
-        return 0
-    return sum(status.st_size for _, status in _walk(os.fsencode(path), b"") if status.st_nlink == 1)

@@ -232,8 +232,8 @@ class Applier:
 
     def _prune(self, workspace: DirTree) -> None:
         """Remove directories that held removed files and hold nothing now."""
-        parents = {parent for path in self._plan.removes for parent in parents(path)}
-        for path in sorted(parents, key=lambda path: path.count(b"/"), reverse=True):
+        emptied = {parent for path in self._plan.removes for parent in parents(path)}
+        for path in sorted(emptied, key=lambda path: path.count(b"/"), reverse=True):
             if workspace.is_dir(path) and not os.listdir(workspace.directory(path)):
                 workspace.forget(path)
                 parent, name = workspace.at(path)

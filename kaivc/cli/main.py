@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 
 from kaivc import __version__
@@ -13,9 +12,6 @@ from kaivc import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-GARBAGE = 100_000
-"""Objects made before garbage is looked for: imports make many that stay, and a search costs as much as they do."""
 
 BROKEN_PIPE = 141
 """What a shell shows for a command that SIGPIPE ended."""
@@ -25,8 +21,6 @@ UNWRITTEN = 11
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (that of the process, unless given); the exit code."""
-    if argv is None:
-        gc.set_threshold(GARBAGE)
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _answer(args)

@@ -27,11 +27,15 @@ class Seal(NamedTuple):
 
 
 class ViewRow(NamedTuple):
-    """A view; ``used`` grows with each use of any view, ``verified_ns`` is when it was last fully re-hashed."""
+    """A view; ``used`` grows with each use of any view, ``verified_ns`` is when it was last fully re-hashed.
+
+    ``own_bytes`` were written for it; the rest of its files are links to those of other views.
+    """
 
     tag: str
     used: int
     verified_ns: int
+    own_bytes: int
 
 
 class Known(NamedTuple):
@@ -44,14 +48,16 @@ class Known(NamedTuple):
 
 def views(catalog: Catalog, agent: int) -> list[ViewRow]:
     """The views of an agent, most recently used first."""
-    rows = catalog.rows("SELECT tag, used, verified_ns FROM views WHERE agent = ? ORDER BY used DESC", (agent,))
+    rows = catalog.rows(
+        "SELECT tag, used, verified_ns, own_bytes FROM views WHERE agent = ? ORDER BY used DESC", (agent,)
+    )
     return [ViewRow(*row) for row in rows]
 
 
-def put_view(db: sqlite3.Connection, agent: int, tag: str, verified_ns: int) -> None:
+def put_view(db: sqlite3.Connection, agent: int, tag: str, verified_ns: int, own_bytes: int) -> None:
     """Note that a view was made, verified or used."""
     used = db.execute("SELECT coalesce(max(used), 0) + 1 FROM views WHERE agent = ?", (agent,)).fetchone()[0]
-    db.execute("INSERT OR REPLACE INTO views VALUES (?, ?, ?, ?)", (agent, tag, used, verified_ns))
+    db.execute("INSERT OR REPLACE INTO views VALUES (?, ?, ?, ?, ?)", (agent, tag, used, verified_ns, own_bytes))
 
 
 def drop_view(db: sqlite3.Connection, agent: int, tag: str) -> None:

@@ -180,6 +180,12 @@ def reflog(catalog: Catalog, agent: int, name: str | None = None, limit: int = -
     return [_entry(row) for row in rows]
 
 
+def reflog_since(catalog: Catalog, agent: int, name: str, seq: int) -> list[ReflogEntry]:
+    """The moves of one ref after an op, oldest first."""
+    rows = catalog.rows(_REFLOG + "AND ref = ? AND seq > ? ORDER BY seq", (agent, name, seq))
+    return [_entry(row) for row in rows]
+
+
 def reflog_of(catalog: Catalog, agent: int, seq: int) -> list[ReflogEntry]:
     """The moves of one op."""
     return [_entry(row) for row in catalog.rows(_REFLOG + "AND seq = ? ORDER BY ord", (agent, seq))]

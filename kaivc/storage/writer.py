@@ -105,8 +105,9 @@ class StoreWriter:
 
     def _take(self) -> _OpenPack | None:
         store = self._store
+        settled = {row.name for row in self._done}
         for row in index.packs(store.catalog, self._place.agent_id):
-            if row.state == PackState.OPEN.value and (taken := self._try(row)):
+            if row.state == PackState.OPEN and row.name not in settled and (taken := self._try(row)):
                 if taken.writer.end < store.settings.packs_seal_at:
                     return taken
                 self._pack = taken
@@ -122,10 +123,16 @@ class StoreWriter:
             return None
         writer = PackWriter(self._store.vfs, fd, path, row.committed)
         try:
-            self._adopt(row.name, writer, writer.tail(row.committed))
+            tail = writer.tail(row.committed)
+            self._adopt(row.name, writer, tail)
         except ChecksumMismatch:
             writer.close()
             self._done.append(row._replace(state=PackState.FAILED.value))
+            return None
+        if any(header.kind == RecordKind.FOOTER for header in tail):
+            # Sealed by a writer that was cut before its transaction.
+            self._done.append(row._replace(state=PackState.SEALED.value, committed=writer.end))
+            writer.close()
             return None
         return _OpenPack(row, writer)
 

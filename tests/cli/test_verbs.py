@@ -259,6 +259,10 @@ def test_reflog(kai: Kai, home: Path) -> None:
     log = kai("reflog", "bot", "-n", "1", "--json").document("reflog")
     [entry] = log["entries"]
     assert (entry["index"], entry["old_version"], entry["new_version"]) == (0, "v1.1.0", "v1.0.0")
+    (home / "bot/workspace/state.json").write_text("{}")
+    kai("undo", "bot")
+    saved = next(line for line in kai("reflog", "bot", "--all").out.splitlines() if " backups/" in line)
+    assert saved.split()[1].startswith("backups/")
     everything = kai("reflog", "bot", "--all", "--json").document("reflog")
     assert {"refs/heads/bot/current", "refs/tags/bot/v1.0.0"} <= {it["ref"] for it in everything["entries"]}
     assert everything["ref"] is None

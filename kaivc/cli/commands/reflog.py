@@ -48,7 +48,9 @@ def _numbered(moves: Reflog) -> Iterator[tuple[int, ReflogEntry]]:
 
 
 def _named(moves: Reflog, oid: ObjectId | None) -> str | None:
-    return None if oid is None else moves.names.get(oid.hex())
+    """The version, such as v1.0.0; None for what has no number."""
+    name = moves.names.get(oid.hex(), "") if oid else ""
+    return name if name.startswith("v") else None
 
 
 def _document(moves: Reflog) -> render.Document:
