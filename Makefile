@@ -4,7 +4,7 @@ PYTHON  ?= python3
 BIN     := .venv/bin
 READY   := .venv/.ready
 WORKERS ?= 2
-SOURCES := $(wildcard kaivc tests scripts)
+SOURCES := $(wildcard kaivc tests scripts examples)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format format-check lint types architecture torture lock tools clean

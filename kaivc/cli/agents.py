@@ -23,6 +23,11 @@ class Answers(Generic[T]):
     results: list[T] = field(default_factory=list)
     failures: list[tuple[str, KaiError]] = field(default_factory=list)
 
+    @property
+    def empty(self) -> bool:
+        """Whether there was nobody to ask."""
+        return not self.results and not self.failures
+
     def documents(self) -> list[dict[str, Any]]:
         """The failures, for a JSON document."""
         return [{"agent": name, **error.as_dict()} for name, error in self.failures]

@@ -345,3 +345,12 @@ def test_documents_are_pure_printable_ascii(kai: Kai, home: Path) -> None:
     assert out.replace("\n", "").isprintable()
     assert out.isascii()
     assert json.loads(out)["versions"][0]["notes"] == "\x1b[31m é \x7f \u202e"
+
+
+def test_a_home_without_agents_says_so(kai: Kai, tmp_path: Path) -> None:
+    kai("init", str(tmp_path / "a"))
+    assert kai("status", "--home", str(tmp_path / "a")).out == "there are no agents; `kai new NAME` makes one\n"
+    assert kai("verify", "--home", str(tmp_path / "a")).out == "there are no agents to verify\n"
+    kai("new", "apt", "--home", str(tmp_path / "a"))
+    (tmp_path / "a/apt/workspace/kai.yaml").write_text("nonsense: 1\n")
+    assert kai("status", "--home", str(tmp_path / "a")).out == ""

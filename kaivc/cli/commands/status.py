@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kaivc.cli import arguments, render
-from kaivc.cli.agents import each
+from kaivc.cli.agents import Answers, each
 from kaivc.cli.escape import escape, escape_path
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
@@ -29,7 +29,7 @@ def status(
     found = each(door, agent, lambda it: it.status())
     door.answer(
         lambda: {"agents": [_document(it) for it in found.results], "failed": found.documents()},
-        lambda: _text(found.results, door.paint),
+        lambda: _text(found, door.paint),
     )
     found.raise_first(door)
     return int(exit_code and any(it.dirty for it in found.results))
@@ -39,12 +39,12 @@ def _document(it: Status) -> render.Document:
     return {**render.plain(it), "changes": render.changes(it.changes), "kept": render.changes(it.kept)}
 
 
-def _text(found: list[Status], paint: Paint) -> Iterator[str]:
-    for number, it in enumerate(found):
+def _text(found: Answers[Status], paint: Paint) -> Iterator[str]:
+    for number, it in enumerate(found.results):
         if number:
             yield ""
         yield from _one(it, paint)
-    if not found:
+    if found.empty:
         yield "there are no agents; `kai new NAME` makes one"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kaivc.cli import render
-from kaivc.cli.agents import each
+from kaivc.cli.agents import Answers, each
 from kaivc.cli.escape import escape, escape_path
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
@@ -45,7 +45,7 @@ def verify(
             "agents": [_document(it) for it in found.results],
             "failed": found.documents(),
         },
-        lambda: _text(found.results, door.paint),
+        lambda: _text(found, door.paint),
     )
     found.raise_first(door)
     _refuse([finding for it in found.results for finding in it.findings])
@@ -59,15 +59,15 @@ def _finding(it: Finding) -> render.Document:
     return {**asdict(it), **({"path": None} if it.path is None else render.path(it.path))}
 
 
-def _text(found: list[Verified], paint: Paint) -> Iterator[str]:
-    for it in found:
+def _text(found: Answers[Verified], paint: Paint) -> Iterator[str]:
+    for it in found.results:
         verdict = paint("green", "good") if it.ok else paint("red", render.counted(len(it.findings), "finding"))
         number = render.counted(len(it.versions), "version")
         yield (f"{it.agent}: {number}, {render.counted(it.objects, 'object')}, {render.size(it.bytes)}: {verdict}")
         for finding in it.findings:
             at = f" {escape_path(finding.path)}" if finding.path is not None else ""
             yield f"  {finding.where} {escape(finding.version)}{at}: {escape(finding.problem)}"
-    if not found:
+    if found.empty:
         yield "there are no agents to verify"
 
 
