@@ -17,31 +17,33 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kaivc import settings as configuration
 from kaivc import versions as known_versions
-from kaivc import views
-from kaivc.errors import InvalidName, NoSuchHome
+from kaivc.errors import InvalidName, NoSuchHome, UnreadablePath
 from kaivc.layout import Layout, find_home
-from kaivc.movement import MovePlan
 from kaivc.names import Actor
-from kaivc.ops.checkout import CheckedOut
-from kaivc.ops.commit import Committed
-from kaivc.ops.diff import Diff
-from kaivc.ops.export import Exported
-from kaivc.ops.log import History
-from kaivc.ops.new import AgentMade
-from kaivc.ops.reflog import Reflog
-from kaivc.ops.run import Ran
-from kaivc.ops.show import Shown
-from kaivc.ops.status import Status
-from kaivc.ops.verify import Verified
 from kaivc.ports import Clock, Progress, silent
 from kaivc.repository import OpenHome, Repository
 from kaivc.settings import Layer, Local, Settings
 from kaivc.storage.catalog import Catalog
 from kaivc.versions import AgentVersion
 from kaivc.vfs import Vfs
+
+if TYPE_CHECKING:
+    from kaivc.movement import MovePlan
+    from kaivc.ops.checkout import CheckedOut
+    from kaivc.ops.commit import Committed
+    from kaivc.ops.diff import Diff
+    from kaivc.ops.export import Exported
+    from kaivc.ops.log import History
+    from kaivc.ops.new import AgentMade
+    from kaivc.ops.reflog import Reflog
+    from kaivc.ops.run import Ran
+    from kaivc.ops.show import Shown
+    from kaivc.ops.status import Status
+    from kaivc.ops.verify import Verified
 
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
 MAX_EPOCH_DIGITS = 11
@@ -114,6 +116,10 @@ def _read(path: str) -> bytes | None:
         return Path(path).read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise UnreadablePath(
+            f"{path} cannot be read: {error.strerror}", hint="check its permissions", path=path
+        ) from error
 
 
 def _settings(layout: Layout, environ: Mapping[str, str], flags: Mapping[str, str]) -> Settings:
@@ -379,6 +385,8 @@ class Agent:
 
     def load(self, rev: str = "current") -> Path:
         """The path of a version's verified view; ChecksumMismatch if it is damaged."""
+        from kaivc import views
+
         with self.repository.lock():
             return Path(views.load(self.repository, known_versions.resolve(self.repository, rev)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from kaivc import trees, versions
@@ -10,7 +11,6 @@ from kaivc.manifest import FileClass
 from kaivc.plans import difference
 from kaivc.repository import Repository
 from kaivc.sinks import HashSink
-from kaivc.trees import show
 
 
 @dataclass(frozen=True)
@@ -35,5 +35,5 @@ def drifted(repo: Repository) -> list[Finding]:
             continue
         expected = change.old.oid.hex() if change.old else "nothing"
         there = change.new.oid.hex() if change.new else "nothing"
-        found.append(Finding("workspace", version.tag, show(change.path), f"expected {expected}, found {there}"))
+        found.append(Finding("workspace", version.tag, os.fsdecode(change.path), f"expected {expected}, found {there}"))
     return found

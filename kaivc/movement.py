@@ -21,7 +21,6 @@ from kaivc.sqlitefiles import Guards
 from kaivc.storage import caches
 from kaivc.storage.journal import Op
 from kaivc.storage.writer import StoreWriter
-from kaivc.trees import show
 from kaivc.versions import AgentVersion, Draft
 from kaivc.views import View
 
@@ -46,7 +45,7 @@ class Move:
 
 @dataclass(frozen=True)
 class MovePlan:
-    """What a move would do, or did. Paths are escaped for display; ``seq`` is that of its reflog entry."""
+    """What a move would do, or did. Paths as ``os.fsdecode`` gives them; ``seq`` is that of its reflog entry."""
 
     agent: str
     verb: str
@@ -261,9 +260,9 @@ class Mover:
             from_commit=self._left.commit,
             to_commit=to.commit,
             reason=self._move.reason,
-            writes=tuple(show(write.path) for write in plan.writes),
-            removes=tuple(show(path) for path in plan.removes),
-            kept=tuple(show(path) for path in plan.kept),
-            saved=tuple(show(path) for path in dirty) if plan else (),
+            writes=tuple(os.fsdecode(write.path) for write in plan.writes),
+            removes=tuple(os.fsdecode(path) for path in plan.removes),
+            kept=tuple(os.fsdecode(path) for path in plan.kept),
+            saved=tuple(os.fsdecode(path) for path in dirty) if plan else (),
             notices=tuple(capture.notices()),
         )

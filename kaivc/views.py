@@ -40,12 +40,17 @@ class Problem:
     expected: str | None
     found: str | None
 
-    def __str__(self) -> str:
+    @property
+    def what(self) -> str:
+        """The problem in words, without the path."""
         if self.expected is None:
-            return f"{self.path}: is there, and the version does not hold it"
+            return "is there, and the version does not hold it"
         if self.found is None:
-            return f"{self.path}: is missing"
-        return f"{self.path}: expected {self.expected}, found {self.found}"
+            return "is missing"
+        return f"expected {self.expected}, found {self.found}"
+
+    def __str__(self) -> str:
+        return f"{show(os.fsencode(self.path))}: {self.what}"
 
 
 def meta_bytes(version: AgentVersion) -> bytes:
@@ -146,7 +151,9 @@ class View:
         """
         seals = {} if full else caches.seals(self._repo.catalog, self._repo.id)
         statuses = self._statuses()
-        problems = [Problem(show(path), None, "an extra file") for path in sorted(statuses.keys() - self._expected())]
+        problems = [
+            Problem(os.fsdecode(path), None, "an extra file") for path in sorted(statuses.keys() - self._expected())
+        ]
         fresh: dict[bytes, os.stat_result] = {}
         with DirTree(self._repo.vfs, self.path) as tree:
             for path in sorted(self._expected()):
@@ -199,18 +206,20 @@ class View:
         expected = self._oid(path)
         wants_link = path != META_FILE and self.files[path].mode == SYMLINK
         if status is None:
-            return Problem(show(path), expected.hex(), None)
+            return Problem(os.fsdecode(path), expected.hex(), None)
         if wants_link != stat.S_ISLNK(status.st_mode) or not (wants_link or stat.S_ISREG(status.st_mode)):
-            return Problem(show(path), expected.hex(), "another type of file")
+            return Problem(os.fsdecode(path), expected.hex(), "another type of file")
         wants_x = path != META_FILE and self.files[path].mode == EXECUTABLE
         if not wants_link and wants_x != bool(status.st_mode & stat.S_IXUSR):
-            return Problem(show(path), "executable" if wants_x else "not executable", oct(status.st_mode & 0o777))
+            return Problem(
+                os.fsdecode(path), "executable" if wants_x else "not executable", oct(status.st_mode & 0o777)
+            )
         parent, name = tree.at(path)
         if wants_link:
             found = self._repo.store.format.hash(Kind.BLOB, os.fsencode(os.readlink(name, dir_fd=parent)))
         else:
             found = hash_file(self._repo, name, parent)
-        return None if found == expected else Problem(show(path), expected.hex(), found.hex())
+        return None if found == expected else Problem(os.fsdecode(path), expected.hex(), found.hex())
 
     # ------------------------------------------------------------ seals
 

@@ -31,9 +31,7 @@ def measured() -> dict[str, Counts]:
 def total(files: dict[str, Counts], group: str) -> Counts:
     """The counts of a file, or of all files in a folder (its name ends in a slash)."""
     chosen = [
-        counts
-        for path, counts in files.items()
-        if path == group or (group.endswith("/") and path.startswith(group))
+        counts for path, counts in files.items() if path == group or (group.endswith("/") and path.startswith(group))
     ]
     return sum(run for run, _ in chosen), sum(lines for _, lines in chosen)
 

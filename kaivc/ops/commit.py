@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from kaivc import intents, leases, trees, versions, views
@@ -22,7 +23,7 @@ from kaivc.repository import Landed, Repository
 from kaivc.storage import caches, journal
 from kaivc.storage.journal import Op
 from kaivc.storage.writer import StoreWriter
-from kaivc.trees import Files, show
+from kaivc.trees import Files
 from kaivc.versions import SNAPSHOT_TYPES, AgentVersion, Draft
 
 
@@ -132,7 +133,9 @@ class _Committer:
             oid = versions.write_commit(writer, draft)
             landed = self._land(writer, capture, draft, number, oid, op_id)
         self._effects(number, oid)
-        changes = tuple((change.status, show(change.path)) for change in trees.compare(self._base, capture.files))
+        changes = tuple(
+            (change.status, os.fsdecode(change.path)) for change in trees.compare(self._base, capture.files)
+        )
         return Committed(
             versions.describe(repo, oid),
             changes,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-import yaml
-
 from kaivc.capture import Capture, Capturer
 from kaivc.dirtree import DirTree
 from kaivc.errors import NameTaken, RefusedWorkspace
@@ -101,6 +99,8 @@ def _make(home: OpenHome, name: str, source: str | None, link: str | None) -> Ag
 
 
 def _write_local(home: OpenHome, name: str, path: str) -> None:
+    import yaml  # noqa: PLC0415 - 16 ms that only a link needs
+
     text = ""
     if os.path.exists(home.layout.local):
         with open(home.layout.local, encoding="utf-8") as file:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from kaivc import trees, versions
 from kaivc.manifest import FileClass
 from kaivc.names import ObjectId, Version, version_ref
 from kaivc.repository import Repository
-from kaivc.trees import show as show_path
 from kaivc.versions import AgentVersion
 
 
@@ -43,5 +43,5 @@ def show(repo: Repository, rev: str = "current") -> Shown:
         len(files),
         sum(repo.store.size(entry.oid) for entry in files.values()),
         classes,
-        tuple((change.status, show_path(change.path)) for change in changes),
+        tuple((change.status, os.fsdecode(change.path)) for change in changes),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from kaivc import inforce, intents, leases, trees, versions
@@ -12,7 +13,7 @@ from kaivc.plans import difference
 from kaivc.repository import Repository
 from kaivc.sinks import HashSink
 from kaivc.storage import caches
-from kaivc.trees import Change, show
+from kaivc.trees import Change
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def status(repo: Repository) -> Status:
 
 def _rows(capture: Capture, changes: tuple[Change, ...]) -> tuple[tuple[str, str, str], ...]:
     return tuple(
-        (change.status, capture.manifest.file_class(change.path).value, show(change.path)) for change in changes
+        (change.status, capture.manifest.file_class(change.path).value, os.fsdecode(change.path)) for change in changes
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from kaivc import trees, versions
@@ -11,7 +12,6 @@ from kaivc.manifest import FileClass
 from kaivc.names import ObjectId, Version, version_ref
 from kaivc.repository import Repository
 from kaivc.storage.gitobjects import DIRECTORY, Entry
-from kaivc.trees import show
 from kaivc.versions import AgentVersion
 from kaivc.views import View
 
@@ -82,7 +82,7 @@ class _Verifier:
             self._repo.home.progress("verifying", len(self.seen), None)
         problem = self.seen[oid]
         if problem is not None:
-            self.findings.append(Finding("store", tag, None if path is None else show(path), problem))
+            self.findings.append(Finding("store", tag, None if path is None else os.fsdecode(path), problem))
         return problem is None
 
     def _problem(self, oid: ObjectId) -> str | None:
@@ -106,7 +106,7 @@ class _Verifier:
         try:
             return self._repo.store.tree(oid)
         except ChecksumMismatch as error:
-            self.findings.append(Finding("store", version.tag, show(prefix), error.what))
+            self.findings.append(Finding("store", version.tag, os.fsdecode(prefix), error.what))
             return []
 
     def _checksums(self, version: AgentVersion) -> None:
@@ -129,4 +129,4 @@ class _Verifier:
         view = View(self._repo, version)
         if view.exists():
             for problem in view.check(full=True):
-                self.findings.append(Finding("view", version.tag, problem.path, str(problem)))
+                self.findings.append(Finding("view", version.tag, problem.path, problem.what))

@@ -34,7 +34,7 @@ def open_home(path: Path, vfs: Vfs | None = None, **settings: str) -> Home:
 def make_home(path: Path, object_format: str = "sha256", **settings: str) -> Home:
     """A new home."""
     kaivc.init(path, object_format).close()
-    return open_home(path, **settings)
+    return open_home(path, None, **settings)
 
 
 def write(root: Path, files: Files) -> None:

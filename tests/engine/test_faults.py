@@ -114,7 +114,7 @@ def test_a_catalog_that_cannot_be_synced_says_that_the_outcome_is_unknown(tmp_pa
     import os
 
     write(agent.workspace, {"a": b"1"})
-    catalog._local.mine = (os.getpid(), Refusing(catalog.db))  # noqa: SLF001 - SQLite cannot be made to fail at will
+    catalog._local.mine = (os.getpid(), Refusing(catalog.db))
     with pytest.raises(OutcomeUnknown) as caught:
         agent.commit(op_id="mine")
     assert caught.value.code == "E903"

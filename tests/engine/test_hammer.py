@@ -183,7 +183,7 @@ def test_what_is_written_to_a_displaced_file_is_in_the_backup(tmp_path: Path) ->
     agent.commit(bump="minor")
 
     class Late(Vfs):
-        def link(self, old, new, old_at=None, new_at=None):  # type: ignore[no-untyped-def]
+        def link(self, old, new, old_at=None, new_at=None):
             super().link(old, new, old_at, new_at)
             if old == b"agent.log":
                 with log.open("ab") as file:

@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,11 @@ ACTIONS: dict[str, Callable[[Agent], object]] = {
 }
 
 
+def act(verb: str, path: Path, at: int) -> None:
+    """Play a verb, and be killed at a call."""
+    ACTIONS[verb](open_home(path, Cut(at)).agent("bot"))
+
+
 @pytest.mark.parametrize("verb", ACTIONS)
 def test_killed_at_every_call(verb: str, tmp_path: Path) -> None:
     template = tmp_path / "template"
@@ -130,7 +136,7 @@ def test_killed_at_every_call(verb: str, tmp_path: Path) -> None:
         at += 1
         path = tmp_path / "home"
         copy(template, path)
-        cut = in_child(lambda path=path, at=at: ACTIONS[verb](open_home(path, Cut(at)).agent("bot")))
+        cut = in_child(partial(act, verb, path, at))
         outcomes.add(judge(path, verb, before_files))
         remove(path)
         if cut == 0:

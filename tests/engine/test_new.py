@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,10 @@ def test_a_linked_workspace(tmp_path: Path) -> None:
         home.new("two", link=tmp_path / "nowhere")
 
 
+def make_new(path: Path, at: int, source: Path) -> None:
+    open_home(path, Cut(at)).new("bot", source=source)
+
+
 def test_new_killed_at_every_call(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -124,7 +129,7 @@ def test_new_killed_at_every_call(tmp_path: Path) -> None:
         at += 1
         path = tmp_path / f"home{at}"
         make_home(path).close()
-        cut = in_child(lambda path=path, at=at: open_home(path, Cut(at)).new("bot", source=source))
+        cut = in_child(partial(make_new, path, at, source))
         home = open_home(path)
         if home.agents() == ["bot"]:
             landed += 1
@@ -147,7 +152,7 @@ def test_init_killed_at_every_call(tmp_path: Path) -> None:
     while True:
         at += 1
         path = tmp_path / f"home{at}"
-        cut = in_child(lambda path=path, at=at: kaivc.init(path, vfs=Cut(at)))
+        cut = in_child(partial(kaivc.init, path, vfs=Cut(at)))
         if not (path / ".kai").is_dir():
             kaivc.init(path).close()
         commit(open_home(path).new("bot"), {"a": b"1"})

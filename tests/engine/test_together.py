@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_bumps_of_many_agents_all_land(tmp_path: Path) -> None:
     names = [f"bot{number}" for number in range(4)]
     for name in names:
         write(home.new(name).workspace, {"a": name.encode()})
-    assert together([lambda name=name: bump(path, name) for name in names]) == ["ok"] * 4
+    assert together([partial(bump, path, name) for name in names]) == ["ok"] * 4
     for name in names:
         assert len(home.agent(name).versions()) == EACH
         assert home.agent(name).verify().ok

@@ -1,10 +1,12 @@
 """Trees, commits and tags: round trips, and hostile bytes refused."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaivc.errors import ChecksumMismatch, KaiError
+from kaivc.errors import ChecksumMismatch
 from kaivc.names import ObjectId
 from kaivc.storage.gitobjects import (
     DIRECTORY,
@@ -99,10 +101,8 @@ def test_no_bytes_escape_as_another_error(data: bytes, at: int, byte: int) -> No
     good[at % len(good)] = byte
     for text in (data, bytes(good)):
         for decode in (decode_commit, decode_tag, decode_tree):
-            try:
+            with suppress(ChecksumMismatch):
                 decode(text, 32)
-            except KaiError as error:
-                assert isinstance(error, ChecksumMismatch)
 
 
 def test_ids_that_everybody_knows() -> None:

@@ -68,7 +68,7 @@ def read_or_refuse(data):
     except InvalidManifest as caught:
         error = caught
     assert error.what.isprintable()
-    assert error.facts["line"] >= 1
+    assert int(str(error.facts["line"])) >= 1
     return DEFAULT
 
 
