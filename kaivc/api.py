@@ -15,7 +15,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +81,7 @@ def open(  # noqa: A001 - kaivc.open
     return Home(
         OpenHome(
             layout=layout,
-            catalog=Catalog.open(layout.catalog),
+            catalog=Catalog.open(layout.catalog, merged.lock_wait),
             settings=merged,
             local=_local(layout),
             vfs=vfs or Vfs(),
@@ -182,7 +182,7 @@ class Home:
     ) -> Agent:
         """Make an agent; its workspace is a copy of ``source``, or ``link`` itself."""
         self.make(name, source=source, link=link)
-        return open(self.opened.layout.root, **self._again()).agent(name) if link else self.agent(name)  # type: ignore[arg-type]
+        return Home(replace(self.opened, local=_local(self.opened.layout))).agent(name)
 
     def make(
         self,
@@ -200,16 +200,6 @@ class Home:
             source=None if source is None else os.fspath(source),
             link=None if link is None else os.fspath(link),
         )
-
-    def _again(self) -> dict[str, object]:
-        it = self.opened
-        return {
-            "environ": it.environ,
-            "actor": it.actor,
-            "clock": it.clock,
-            "vfs": it.vfs,
-            "progress": it.progress,
-        }
 
     def close(self) -> None:
         """Close the catalog."""
@@ -328,17 +318,21 @@ class Agent:
 
         return rollback(self.repository, to, reason=reason, dry_run=dry_run, force=force, live=live, op_id=op_id)
 
-    def undo(self, *, reason: str = "", dry_run: bool = False, live: bool = False) -> MovePlan:
+    def undo(
+        self, *, reason: str = "", dry_run: bool = False, live: bool = False, op_id: str | None = None
+    ) -> MovePlan:
         """Reverse the newest move of ``current``."""
         from kaivc.ops.undo import undo
 
-        return undo(self.repository, reason=reason, dry_run=dry_run, live=live)
+        return undo(self.repository, reason=reason, dry_run=dry_run, live=live, op_id=op_id)
 
-    def redo(self, *, reason: str = "", dry_run: bool = False, live: bool = False) -> MovePlan:
+    def redo(
+        self, *, reason: str = "", dry_run: bool = False, live: bool = False, op_id: str | None = None
+    ) -> MovePlan:
         """Reverse the newest undo."""
         from kaivc.ops.redo import redo
 
-        return redo(self.repository, reason=reason, dry_run=dry_run, live=live)
+        return redo(self.repository, reason=reason, dry_run=dry_run, live=live, op_id=op_id)
 
     def restore(
         self,
@@ -347,11 +341,12 @@ class Agent:
         reason: str = "",
         dry_run: bool = False,
         live: bool = False,
+        op_id: str | None = None,
     ) -> MovePlan:
         """Bring files of a version back into the workspace."""
         from kaivc.ops.restore import restore
 
-        return restore(self.repository, paths, source=source, reason=reason, dry_run=dry_run, live=live)
+        return restore(self.repository, paths, source=source, reason=reason, dry_run=dry_run, live=live, op_id=op_id)
 
     def reflog(self, ref: str | None = "current", *, limit: int | None = None) -> Reflog:
         """The moves of a ref, newest first."""

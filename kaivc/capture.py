@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from kaivc import manifest as manifests
 from kaivc import sqlitefiles
+from kaivc.dirtree import DirTree
 from kaivc.errors import (
+    InvalidManifest,
     RefusedPath,
     TooLarge,
     UnreadablePath,
@@ -25,13 +28,15 @@ from kaivc.layout import META_FILE
 from kaivc.manifest import Manifest, StateClass
 from kaivc.names import ObjectId
 from kaivc.repository import Repository
-from kaivc.roots import IGNORE, live_manifest, open_root, read_small, refuse_root
+from kaivc.roots import IGNORE, MANIFEST, live_manifest, open_root, read_small, refuse_root
 from kaivc.sinks import BlobSink, BytesSource
 from kaivc.storage import caches
 from kaivc.storage.caches import Known
 from kaivc.storage.gitobjects import EXECUTABLE, FILE, SYMLINK, Entry, check_tree_name
-from kaivc.trees import MAX_DEPTH, Files, check_links, show
+from kaivc.trees import MAX_DEPTH, MAX_PATH, Files, check_links, show
 
+SAID = 6
+"""How many paths a notice names."""
 GRANULE_NS = 20_000_000
 """A file system may give two writes within this time one mtime (a kernel tick is 1 to 10 ms)."""
 LINKS_THAT_GIT_REFUSES = frozenset([b".gitmodules", b"gitmod~1"])
@@ -53,9 +58,9 @@ class Capture:
     empty_directories: list[bytes] = field(default_factory=list)
     hard_links: list[bytes] = field(default_factory=list)
     plain_databases: list[bytes] = field(default_factory=list)
+    default_ignored: list[bytes] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     reserved: bool = False
-    read_bytes: int = 0
 
     def notices(self) -> list[str]:
         """What a user should be told, a line each."""
@@ -66,10 +71,19 @@ class Capture:
         lines += [
             f"{show(path)} is no database that SQLite reads: kept as a plain file" for path in self.plain_databases
         ]
+        if self.default_ignored:
+            some = ", ".join(show(path) for path in self.default_ignored[:SAID])
+            more = len(self.default_ignored) - SAID
+            lines.append(f"left out by default: {some}" + (f" and {more} more" if more > 0 else ""))
         lines += self.left_out
         if self.reserved:
             lines.append(f"{META_FILE.decode()} is a reserved name: the file is not kept")
         return lines
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    while path := path.rpartition(b"/")[0]:
+        yield path
 
 
 class _Unsettled(Exception):
@@ -96,16 +110,26 @@ class _FileSource:
 class Capturer:
     """Reads the workspace of one agent into a sink.
 
-    ``base`` is the tree that secrets which are absent here are taken from. With ``spare``, a manifest, what a version
+    ``base`` is the tree that secrets which are absent here are taken from; what ``base_manifest``, its manifest, calls
+    secret is never read, whatever the live one says. With ``spare``, a manifest, what a version
     could not hold is left out instead of refused, and ``spare`` stands in for a manifest that cannot be read: a
     workspace that is about to be left must not stand in the way.
     """
 
-    def __init__(self, repo: Repository, sink: BlobSink, base: Files, spare: Manifest | None = None) -> None:
+    def __init__(
+        self,
+        repo: Repository,
+        sink: BlobSink,
+        base: Files,
+        *,
+        spare: Manifest | None = None,
+        base_manifest: Manifest = manifests.DEFAULT,
+    ) -> None:
         self._repo = repo
         self._sink = sink
         self._base = base
         self._spare = spare
+        self._base_manifest = base_manifest
         self._root = os.fsencode(repo.workspace)
         self._open = sqlitefiles.open_inodes()
         self._result = Capture()
@@ -113,11 +137,13 @@ class Capturer:
         self._cache: dict[bytes, dict[bytes, Known]] = {}
         self._inodes: dict[tuple[int, int], bytes] = {}
         self._now = 0
+        self._wanted: set[bytes] = set()
 
     def run(self) -> Capture:
         """Walk and read everything; typed errors name the path that could not be."""
         repo, result = self._repo, self._result
         self._cache = caches.known_files(repo.catalog, repo.id)
+        repo.vfs.make_dirs(repo.layout.tmp, repo.home.dir_mode)
         self._now = repo.vfs.disk_now_ns(os.path.join(repo.layout.tmp, "clock"))
         refuse_root(repo.workspace, repo.layout, repo.home.environ)
         root = open_root(self._root)
@@ -127,13 +153,35 @@ class Capturer:
             self._directory(root, b"", 0)
         finally:
             os.close(root)
-        for path, entry in self._base.items():
-            if path not in result.files and result.manifest.state_class(path) is StateClass.SECRET:
-                result.files[path] = entry
+        self._carry_secrets()
         result.changed |= self._cache.keys() - result.known.keys()
         if self._spare is None:
             check_links(result.files, self._target)
         return result
+
+    def _carry_secrets(self) -> None:
+        """A secret that is absent here stays in the tree, unless something else took its place."""
+        files = self._result.files
+        taken = {parent for path in files for parent in _above(path)}
+        for path, entry in self._base.items():
+            if path in files or not self._is_secret(path):
+                continue
+            if path not in taken and not any(parent in files for parent in _above(path)):
+                files[path] = entry
+
+    def _is_secret(self, path: bytes) -> bool:
+        return StateClass.SECRET in (self._result.manifest.state_class(path), self._base_manifest.state_class(path))
+
+    def add(self, paths: Iterable[bytes]) -> None:
+        """Read paths that the walk passed over, because they are ignored here and a restore will replace them."""
+        with DirTree(self._repo.vfs, self._root) as tree:
+            for path in paths:
+                status = tree.stat(path)
+                if status is None or not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+                    continue
+                self._wanted.add(path)
+                parent, name = tree.at(path)
+                self._file(parent, name, path, status, {os.fsencode(it) for it in os.listdir(parent)})
 
     def _manifest(self, root: int) -> Manifest:
         try:
@@ -160,33 +208,48 @@ class Capturer:
 
     def _directory(self, fd: int, prefix: bytes, depth: int) -> None:
         if depth > MAX_DEPTH:
+            if self._spare is not None:
+                self._result.left_out.append(f"{show(prefix)} is nested too deep for a version: it stays as it is")
+                return
             raise RefusedPath(f"{show(prefix)} is nested more than {MAX_DEPTH} deep", path=show(prefix))
-        with os.scandir(fd) as entries:
-            listing = sorted((os.fsencode(entry.name), entry) for entry in entries)
+        try:
+            with os.scandir(fd) as entries:
+                listing = sorted((os.fsencode(entry.name), entry) for entry in entries)
+        except OSError as error:
+            raise _unreadable(prefix or b".", error) from error
         names = {name for name, _ in listing}
-        kept = 0
-        for name, entry in listing:
-            path = prefix + name
-            status = _lstat(entry, path)
-            if status is None:
-                continue
-            is_dir = stat.S_ISDIR(status.st_mode)
-            if self._rules.ignored(path, is_dir):
-                self._result.reserved |= path == META_FILE
-                kept += 1
-                continue
-            kept += 1
-            if not self._nameable(name, path):
-                continue
-            if is_dir:
-                self._subdirectory(fd, name, path, depth)
-            elif not self._is_side_file(fd, name, prefix, names):
-                self._file(fd, name, path, status, names)
-        if prefix and not kept:
+        found = [(name, status) for name, entry in listing if (status := _lstat(entry, prefix + name)) is not None]
+        for name, status in found:
+            self._entry(fd, prefix, name, status, names, depth)
+        if prefix and not found:
             self._result.empty_directories.append(prefix[:-1])
         known = self._result.known.setdefault(prefix, {})
         if known != self._cache.get(prefix, {}):
             self._result.changed.add(prefix)
+
+    def _entry(
+        self, fd: int, prefix: bytes, name: bytes, status: os.stat_result, names: set[bytes], depth: int
+    ) -> None:
+        path = prefix + name
+        is_dir = stat.S_ISDIR(status.st_mode)
+        if self._rules.ignored(path, is_dir):
+            self._note_ignored(path)
+            return
+        if not self._nameable(name, path):
+            return
+        if path == MANIFEST and not stat.S_ISREG(status.st_mode) and self._spare is None:
+            raise InvalidManifest(f"{MANIFEST.decode()} is no plain file", unchanged="nothing was written")
+        if is_dir:
+            self._subdirectory(fd, name, path, depth)
+        elif not self._is_side_file(fd, name, prefix, names):
+            self._file(fd, name, path, status, names)
+
+    def _note_ignored(self, path: bytes) -> None:
+        """What only the defaults leave out is said: nobody wrote it down."""
+        self._result.reserved |= path == META_FILE
+        name = path.rpartition(b"/")[2]
+        if path != META_FILE and name != b"__pycache__" and not self._rules.named(path):
+            self._result.default_ignored.append(path)
 
     def _nameable(self, name: bytes, path: bytes) -> bool:
         try:
@@ -203,8 +266,13 @@ class Capturer:
     def _subdirectory(self, parent: int, name: bytes, path: bytes, depth: int) -> None:
         try:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        except FileNotFoundError:
+            return
         except OSError as error:
-            raise _unreadable(path, error) from error
+            if self._spare is None:
+                raise _unreadable(path, error) from error
+            self._result.left_out.append(f"{show(path)}/ cannot be read: it stays as it is")
+            return
         try:
             self._directory(fd, path + b"/", depth + 1)
         finally:
@@ -215,6 +283,8 @@ class Capturer:
         if base is None or base not in names:
             return False
         if self._rules.ignored(prefix + base, False):
+            return False
+        if prefix + base in self._result.plain_databases:
             return False
         return prefix + base in self._result.databases or self._has_magic(fd, base)
 
@@ -238,7 +308,8 @@ class Capturer:
 
     def _file(self, parent: int, name: bytes, path: bytes, status: os.stat_result, names: set[bytes]) -> None:
         result = self._result
-        if result.manifest.state_class(path) is StateClass.SECRET:
+        self._check_limits(path)
+        if self._is_secret(path):
             result.files[path] = Entry(FILE, self._secret(path))
             return
         if stat.S_ISLNK(status.st_mode):
@@ -249,10 +320,13 @@ class Capturer:
                     hint="make it a file, or list it in .kaiignore",
                     path=show(path),
                 )
-            target = os.fsencode(os.readlink(name, dir_fd=parent))
-            oid = self._sink.put_blob(BytesSource(target), len(target))
-            result.links[oid] = target
-            result.files[path] = Entry(SYMLINK, oid)
+            try:
+                target = os.fsencode(os.readlink(name, dir_fd=parent))
+            except OSError:
+                return  # it went away
+            link = self._sink.put_blob(BytesSource(target), len(target))
+            result.links[link] = target
+            result.files[path] = Entry(SYMLINK, link)
             return
         if not stat.S_ISREG(status.st_mode):
             if self._spare is not None:
@@ -267,13 +341,37 @@ class Capturer:
         self._check_size(path, status)
         if status.st_nlink > 1 and self._inodes.setdefault((status.st_dev, status.st_ino), path) != path:
             result.hard_links.append(path)
-        oid = self._known(parent, name, path, status, names) or self._read(parent, name, path)
+        oid = self._known(parent, name, path, status, names)
+        oid = oid if oid is not None else self._read(parent, name, path)
+        if oid is None:
+            return
         result.files[path] = Entry(EXECUTABLE if status.st_mode & stat.S_IXUSR else FILE, oid)
 
     def _secret(self, path: bytes) -> ObjectId:
-        name = self._result.manifest.secret_name(path) or ""
+        name = self._result.manifest.secret_name(path)
+        if name is None:
+            name = self._base_manifest.secret_name(path) or ""
+            self._result.left_out.append(
+                f"{show(path)} is no secret any more: the version after this one will hold its bytes"
+            )
         data = manifests.SECRET_PREFIX + name.encode()
         return self._sink.put_blob(BytesSource(data), len(data))
+
+    def _check_limits(self, path: bytes) -> None:
+        limit = self._repo.settings.limits_max_files
+        if len(self._result.files) >= limit:
+            raise TooLarge(
+                f"the workspace holds more than {limit} files",
+                unchanged="nothing was written",
+                hint="raise `limits.max_files` in .kai/config.yaml, or list some in .kaiignore",
+            )
+        if len(path) > MAX_PATH:
+            raise RefusedPath(
+                f"a path of {len(path)} bytes is longer than a disk takes in one piece: {show(path[:60])}...",
+                unchanged="nothing was written",
+                hint="nest it less deep, or list it in .kaiignore",
+                path=show(path),
+            )
 
     def _check_size(self, path: bytes, status: os.stat_result) -> None:
         limit = self._repo.settings.limits_max_file
@@ -295,9 +393,7 @@ class Capturer:
             status, self._wal(parent, name) if name + b"-wal" in names else None
         ):
             return None
-        newest = max(known.signature[1], known.signature[6] if len(known.signature) > SIGNATURE else 0)
-        granule = COARSE_NS if newest % 1_000_000_000 == 0 else GRANULE_NS
-        if known.taken_ns - newest <= granule or not self._sink.contains(known.oid):
+        if not is_settled(known) or not self._sink.contains(known.oid):
             return None
         if len(known.signature) > SIGNATURE:
             self._result.databases.add(path)
@@ -311,16 +407,20 @@ class Capturer:
             return None
         return status if status.st_size else None
 
-    def _read(self, parent: int, name: bytes, path: bytes) -> ObjectId:
+    def _read(self, parent: int, name: bytes, path: bytes) -> ObjectId | None:
+        """The id of a file's bytes; None if it went away, or must not stand in the way."""
         for _ in range(self._repo.settings.read_tries):
             try:
                 return self._read_once(parent, name, path)
             except _Unsettled:
                 continue
-            except FileNotFoundError as error:
-                raise _unsettled(path) from error
+            except FileNotFoundError:
+                return None
             except OSError as error:
-                raise _unreadable(path, error) from error
+                if self._spare is None or path in self._wanted:
+                    raise _unreadable(path, error) from error
+                self._result.left_out.append(f"{show(path)} cannot be read: it stays as it is")
+                return None
         raise _unsettled(path)
 
     def _read_once(self, parent: int, name: bytes, path: bytes) -> ObjectId:
@@ -339,7 +439,6 @@ class Capturer:
                 oid = self._sink.put_blob(_FileSource(fd, before.st_size), before.st_size)
                 if signature(os.fstat(fd)) != signature(before):
                     raise _Unsettled
-            self._result.read_bytes += before.st_size
             self._remember(path, before, wal, oid)
             return oid
         finally:
@@ -388,6 +487,13 @@ class Capturer:
 
 
 SIGNATURE = 5
+
+
+def is_settled(known: Known) -> bool:
+    """Whether the file was older than the look at it by more than its clock can tell apart."""
+    newest = max(known.signature[1], known.signature[6] if len(known.signature) > SIGNATURE else 0)
+    granule = COARSE_NS if newest % 1_000_000_000 == 0 else GRANULE_NS
+    return known.taken_ns - newest > granule
 
 
 def signature(status: os.stat_result, wal: os.stat_result | None = None) -> tuple[int, ...]:

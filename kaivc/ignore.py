@@ -50,6 +50,14 @@ class IgnoreRules:
         patterns = _read(data, source) if data else []
         return cls(Patterns(patterns) if patterns else None)
 
+    def named(self, path: bytes) -> bool:
+        """Whether a pattern of the ignore file, not only a default, speaks of ``path``."""
+        if self._patterns is None:
+            return False
+        return self._patterns.verdict(path, is_directory=False) is not None or bool(
+            self._patterns.verdict(path, is_directory=True)
+        )
+
     def ignored(self, path: bytes, is_dir: bool) -> bool:
         """Whether ``path``, relative to the workspace and below no ignored directory, is left out."""
         name = path[path.rfind(b"/") + 1 :]

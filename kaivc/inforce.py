@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 
 from kaivc import versions
+from kaivc.errors import ChecksumMismatch
 from kaivc.layout import link_target
 from kaivc.names import ObjectId, current_ref
 from kaivc.repository import Repository
@@ -20,9 +22,11 @@ def link_current(repo: Repository, *, sync: bool) -> None:
     """
     version = versions.current(repo)
     view = View(repo, version)
-    if not view.exists():
+    if not view.exists() or not view.is_known():
         view.build()
     target, path = link_target(version.tag), repo.layout.current(repo.name)
+    if os.path.lexists(path) and not os.path.islink(path):
+        repo.vfs.remove_tree(path)
     if not os.path.islink(path) or os.readlink(path) != target:
         repo.vfs.swap_link(target, path, sync=sync)
     view.note_use()
@@ -32,8 +36,11 @@ def is_linked(repo: Repository) -> bool:
     """Whether ``current`` points where the catalog says."""
     if repo.current is None:
         return True
+    path = repo.layout.current(repo.name)
     try:
-        return os.readlink(repo.layout.current(repo.name)) == link_target(versions.current(repo).tag)
+        return os.readlink(path) == link_target(versions.current(repo).tag) and os.path.isdir(path)
+    except ChecksumMismatch:
+        return True  # what is in force cannot be read: going elsewhere is for the user to say
     except OSError:
         return False
 
@@ -41,7 +48,11 @@ def is_linked(repo: Repository) -> bool:
 def write_rollback_log(repo: Repository) -> None:
     """Bring ``rollback.log`` up to the reflog of ``current``."""
     path = repo.layout.rollback_log(repo.name)
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        repo.vfs.remove_tree(path)
     last = _last_logged(path)
+    if last > repo.row().op_seq:
+        last = 0  # not our numbers: written anew
     new = journal.reflog_since(repo.catalog, repo.id, current_ref(repo.name), last)
     if not new:
         return
@@ -77,7 +88,10 @@ def _tag_of(repo: Repository, oid: ObjectId | None, names: dict[bytes, str | Non
     if oid is None:
         return None
     if oid not in names:
-        names[oid] = versions.describe(repo, oid).tag
+        try:
+            names[oid] = versions.describe(repo, oid).tag
+        except ChecksumMismatch:
+            names[oid] = oid.hex()[:12]
     return names[oid]
 
 
@@ -93,5 +107,5 @@ def _last_logged(path: str) -> int:
         return 0
     try:
         return int(json.loads(tail.rstrip(b"\n").rpartition(b"\n")[2])["seq"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 0

@@ -6,16 +6,18 @@ Each effect takes its target from the catalog, never from memory, and may be don
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 
 from kaivc import inforce, plans, trees, versions, workspace
+from kaivc.errors import KaiError
 from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref
 from kaivc.plans import RestorePlan
 from kaivc.repository import Intent, Repository
 from kaivc.sqlitefiles import Guards, NotReadable, Scratch, backup, size_of
 from kaivc.storage import journal
 from kaivc.storage.gitobjects import EXECUTABLE, FILE, SYMLINK, Entry, Kind
-from kaivc.storage.journal import Op
+from kaivc.storage.journal import IntentRow, Op
 from kaivc.storage.writer import StoreWriter
 from kaivc.versions import Draft
 from kaivc.workspace import Applier, Displaced
@@ -33,16 +35,16 @@ def log() -> Intent:
     return Intent(LOG, b"")
 
 
-def restore(plan: RestorePlan, backup_number: int | None) -> Intent:
-    """Carry a staged plan out in the workspace."""
+def restore(plan: RestorePlan, backup_number: int) -> Intent:
+    """Carry a staged plan out in the workspace; the number is that of the backup, made or not."""
     return Intent(WORKSPACE, plan.encode(backup_number))
 
 
-def finish(repo: Repository, *, guarded: bool = False) -> list[str]:
+def finish(repo: Repository, *, guarded: bool = False, live: bool = False) -> list[str]:
     """Do everything that is to be done, under the agent's lock; the kinds of what was done.
 
     ``guarded`` says that the caller holds the databases that change. Without it they are locked here, for this is
-    then a restore that was cut.
+    then a restore that was cut; with ``live`` it goes on beside an agent that has them open.
     """
     rows = journal.intents(repo.catalog, repo.id)
     if not rows and not inforce.is_linked(repo):
@@ -50,7 +52,7 @@ def finish(repo: Repository, *, guarded: bool = False) -> list[str]:
     moved_workspace = any(row.kind == WORKSPACE for row in rows)
     for row in rows:
         if row.kind == WORKSPACE:
-            _restore(repo, row.payload, guarded=guarded)
+            _restore(repo, row, guarded=guarded or live)
             # Synced: done again after a power cut it would undo what the agent wrote since.
             with repo.catalog.transaction() as db:
                 journal.drop_intents(db, [row.id])
@@ -71,6 +73,19 @@ def _sweep(repo: Repository) -> None:
     for path in (repo.layout.staging(repo.name), repo.layout.displaced(repo.name)):
         if os.path.isdir(path):
             repo.vfs.remove_tree(path)
+    versions_dir = repo.layout.versions(repo.name)
+    for name in os.listdir(versions_dir) if os.path.isdir(versions_dir) else []:
+        if name.startswith((".new-", ".old-")):
+            repo.vfs.remove_tree(os.path.join(versions_dir, name))
+
+
+def finish_landed(repo: Repository, landed: str) -> None:
+    """Do what a transaction of this very command left to do, databases held; an error says that it ``landed``."""
+    try:
+        finish(repo, guarded=True)
+    except KaiError as error:
+        error.unchanged = f"{landed}; the next command that writes does what is left"
+        raise
 
 
 def pending(repo: Repository) -> list[str]:
@@ -91,17 +106,17 @@ EFFECTS: dict[str, Callable[..., None]] = {LINK: _link, LOG: _log}
 # ---------------------------------------------------------------- the workspace
 
 
-def _restore(repo: Repository, payload: bytes, *, guarded: bool) -> None:
-    plan, number = plans.decode_plan(payload)
+def _restore(repo: Repository, row: IntentRow, *, guarded: bool) -> None:
+    plan, number = plans.decode_plan(row.payload)
     with Guards(repo.settings.lock_wait, repo.home.sleep) as guards:
         if not guarded and not plan.live:
-            for path in sorted(plan.left):
+            for path in Applier(repo, plan).left_to_do():
                 full = os.path.join(os.fsencode(repo.workspace), path)
                 if workspace.is_database(full) and guards.watch(full):
                     guards.lock(full)
         moved = Applier(repo, plan).run()
     # The databases' locks are let go before this: whoever waited for one has the old file open.
-    _save_late_changes(repo, plan, moved, number)
+    _save_late_changes(repo, plan, moved, number, row.id)
 
 
 def _clean_up(repo: Repository, payload: bytes) -> None:
@@ -109,7 +124,7 @@ def _clean_up(repo: Repository, payload: bytes) -> None:
     Applier(repo, plan).clean_up()
 
 
-def _save_late_changes(repo: Repository, plan: RestorePlan, moved: list[Displaced], number: int | None) -> None:
+def _save_late_changes(repo: Repository, plan: RestorePlan, moved: list[Displaced], number: int, intent: int) -> None:
     """Add what was written to a displaced file after it was captured to the backup."""
     with StoreWriter(repo.store) as writer:
         late = {}
@@ -118,20 +133,23 @@ def _save_late_changes(repo: Repository, plan: RestorePlan, moved: list[Displace
             if entry is not None and entry != plan.left.get(item.path):
                 late[item.path] = entry
         if late:
-            _amend(repo, writer, late, plan, number)
+            _amend(repo, writer, late, plan, number, intent)
 
 
 def _entry_of(repo: Repository, plan: RestorePlan, item: Displaced, writer: StoreWriter) -> Entry | None:
     path = os.path.join(os.fsencode(repo.layout.displaced(repo.name, plan.op)), item.name)
-    if os.path.islink(path):
+    mode = os.lstat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        return None  # a pipe, a socket: it held nothing
+    if stat.S_ISLNK(mode):
         return Entry(SYMLINK, writer.put(Kind.BLOB, os.fsencode(os.readlink(path))))
-    mode = EXECUTABLE if os.stat(path).st_mode & 0o100 else FILE
+    git_mode = EXECUTABLE if mode & stat.S_IXUSR else FILE
     if workspace.is_database(path):
-        if not plan.live and not os.path.exists(path + b"-wal"):
+        if not plan.live and not item.again and not os.path.exists(path + b"-wal"):
             return None  # It was locked from before it was captured, and is moved now: SQLite writes to it no more.
-        return Entry(mode, _put_database(repo, path, writer))
+        return Entry(git_mode, _put_database(repo, path, writer))
     with open(path, "rb") as file:
-        return Entry(mode, writer.put_blob(file, os.fstat(file.fileno()).st_size))
+        return Entry(git_mode, writer.put_blob(file, os.fstat(file.fileno()).st_size))
 
 
 def _put_database(repo: Repository, path: bytes, writer: StoreWriter) -> ObjectId:
@@ -146,11 +164,13 @@ def _put_database(repo: Repository, path: bytes, writer: StoreWriter) -> ObjectI
 
 
 def _amend(
-    repo: Repository, writer: StoreWriter, late: dict[bytes, Entry], plan: RestorePlan, number: int | None
+    repo: Repository, writer: StoreWriter, late: dict[bytes, Entry], plan: RestorePlan, number: int, intent: int
 ) -> None:
-    """Move the backup on to one with the late changes; make one if the workspace was clean."""
-    seq = number if number is not None else repo.row().op_seq + 1
-    name = backup_ref(repo.name, seq)
+    """Move the backup on to one with the late changes, or make it if the workspace was clean.
+
+    The intent goes with it: done twice, this would save the same changes again.
+    """
+    name = backup_ref(repo.name, number)
     old = repo.ref(name)
     base = versions.describe(repo, old or plan.base)
     files = trees.flatten(repo.store, base.tree_oid) | late
@@ -161,4 +181,5 @@ def _amend(
     draft = Draft(files, manifest, base, None, notes, "rollback", actor, now // 1_000_000_000)
     commit = versions.write_commit(writer, draft, fold=False)
     update = RefUpdate(name, Exactly(old) if old else Absent(), commit, actor, notes)
-    repo.land(writer, [update], Op("backup", repo.new_op_id(), str(actor), now, notes, backup=seq))
+    op = Op("backup", repo.new_op_id(), str(actor), now, notes, backup=number)
+    repo.land(writer, [update], op, also=lambda db: journal.drop_intents(db, [intent]))

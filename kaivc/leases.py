@@ -15,13 +15,18 @@ from kaivc.manifest import Manifest
 from kaivc.repository import Repository
 
 TIMEOUT = 120.0
+POLL = 0.01
+LOOKS = 5
 SHOWN = 2000
 
 
 @contextmanager
 def running(repo: Repository) -> Iterator[int]:
     """Hold a lease while the agent runs; AgentBusy while a rollback is at work. Gives the lease's descriptor."""
-    fd = repo.vfs.lock(repo.layout.lease(repo.name), shared=True)
+    waited = 0.0
+    while (fd := repo.vfs.lock(repo.layout.lease(repo.name), shared=True)) is None and waited < repo.settings.lock_wait:
+        repo.home.sleep(POLL)
+        waited += POLL
     if fd is None:
         raise AgentBusy(f"a rollback of {repo.name} is at work", hint="run the command again", agent=repo.name)
     try:
@@ -32,11 +37,20 @@ def running(repo: Repository) -> Iterator[int]:
 
 def is_running(repo: Repository) -> bool:
     """Whether anything holds a lease."""
-    fd = repo.vfs.lock(repo.layout.lease(repo.name))
-    if fd is None:
-        return True
-    os.close(fd)
-    return False
+    fd = _keep_out(repo)
+    if fd is not None:
+        os.close(fd)
+    return fd is None
+
+
+def _keep_out(repo: Repository) -> int | None:
+    """The lease, for nobody else; None if a run holds it. A look at it by others passes in a moment."""
+    for _ in range(LOOKS):
+        fd = repo.vfs.lock(repo.layout.lease(repo.name))
+        if fd is not None:
+            return fd
+        repo.home.sleep(POLL)
+    return None
 
 
 @contextmanager
@@ -45,7 +59,7 @@ def held_still(repo: Repository, manifest: Manifest, *, live: bool) -> Iterator[
 
     Raises AgentBusy when one runs that has no ``quiesce`` command, unless ``live``.
     """
-    fd = repo.vfs.lock(repo.layout.lease(repo.name))
+    fd = _keep_out(repo)
     try:
         if fd is not None or live:
             yield False
@@ -66,17 +80,17 @@ def held_still(repo: Repository, manifest: Manifest, *, live: bool) -> Iterator[
 
 @contextmanager
 def quiesced(repo: Repository, manifest: Manifest) -> Iterator[None]:
-    """Run ``quiesce`` before and ``resume`` after; CommandFailed says what either printed."""
-    if manifest.quiesce is not None:
-        command(repo, "quiesce", manifest.quiesce)
+    """Run ``quiesce`` before and ``resume`` after, come what may; CommandFailed says what either printed."""
     try:
+        if manifest.quiesce is not None:
+            command(repo, "quiesce", manifest.quiesce, "nothing moved")
         yield
     finally:
         if manifest.resume is not None:
-            command(repo, "resume", manifest.resume)
+            command(repo, "resume", manifest.resume, "what was asked is done; the agent may still be paused")
 
 
-def command(repo: Repository, name: str, argv: tuple[str, ...]) -> None:
+def command(repo: Repository, name: str, argv: tuple[str, ...], unchanged: str) -> None:
     """Run a command of the manifest in the workspace; CommandFailed unless it ends with 0 in time."""
     try:
         done = subprocess.run(  # noqa: S603 - the agent's own command, no shell
@@ -91,13 +105,13 @@ def command(repo: Repository, name: str, argv: tuple[str, ...]) -> None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CommandFailed(
-            f"the {name} command could not be run: {error}", unchanged="nothing moved", command=list(argv)
+            f"the {name} command could not be run: {error}", unchanged=unchanged, command=list(argv)
         ) from error
     if done.returncode:
         said = done.stdout[-SHOWN:].decode("utf-8", "replace").strip()
         raise CommandFailed(
             f"the {name} command ended with {done.returncode}: {said}",
-            unchanged="nothing moved",
+            unchanged=unchanged,
             hint=f"mend `{name}` in kai.yaml, or stop the agent and run the command again",
             command=list(argv),
         )

@@ -6,23 +6,26 @@ Rollback, undo, redo and restore are this with other words.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from kaivc import intents, leases, plans, trees, versions, views, workspace
 from kaivc.capture import Capture, Capturer
-from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidRollbackVersion, KaiError
-from kaivc.manifest import Manifest
-from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref, current_ref
+from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidRollbackVersion, KaiError, TooLarge
+from kaivc.manifest import DEFAULT, Manifest
+from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref, check_op_id, current_ref
 from kaivc.plans import Planner, RestorePlan
 from kaivc.repository import Intent, Repository
 from kaivc.roots import live_manifest
 from kaivc.sinks import HashSink
 from kaivc.sqlitefiles import Guards
-from kaivc.storage import caches
+from kaivc.storage import caches, journal
 from kaivc.storage.journal import Op
 from kaivc.storage.writer import StoreWriter
+from kaivc.trees import Files
 from kaivc.versions import AgentVersion, Draft
-from kaivc.views import View
+from kaivc.views import View, ViewDamaged
 
 
 @dataclass(frozen=True)
@@ -65,22 +68,66 @@ class MovePlan:
     applied: bool = False
 
 
+def landed_before(repo: Repository, op_id: str | None) -> MovePlan | None:
+    """What an operation of that id did, if it landed: repeating it does nothing more."""
+    if op_id is None:
+        return None
+    seq = journal.op_seq(repo.catalog, repo.id, op_id)
+    if seq is None:
+        return None
+    moved = journal.reflog_of(repo.catalog, repo.id, seq)
+    entry = next((it for it in moved if it.ref == current_ref(repo.name)), None)
+    here = versions.current(repo)
+    old = versions.describe(repo, entry.old) if entry and entry.old else here
+    new = versions.describe(repo, entry.new) if entry and entry.new else here
+    return MovePlan(
+        agent=repo.name,
+        verb=moved[0].verb if moved else "restore",
+        from_version=old.tag,
+        to_version=new.tag,
+        from_commit=old.commit,
+        to_commit=new.commit,
+        reason=moved[0].reason if moved else "",
+        writes=(),
+        removes=(),
+        kept=(),
+        saved=(),
+        notices=("this operation had landed before",),
+        backup=f"backups/{entry.backup}" if entry and entry.backup else None,
+        op_id=op_id,
+        seq=seq,
+        applied=True,
+    )
+
+
 class Mover:
     """Plans and carries out one move, under the agent's lock."""
 
     def __init__(self, repo: Repository, move: Move) -> None:
+        versions.check_notes(move.reason)
         self._repo = repo
         self._move = move
-        self._left = versions.current(repo)
-        self._left_manifest = versions.manifest_of(repo, self._left.tree_oid)
-        self._left_files = trees.flatten(repo.store, self._left.tree_oid)
-        self._op_id = move.op_id or repo.new_op_id()
+        self._whole = True
+        self._left, self._left_manifest, self._left_files = self._look()
+        self._op_id = check_op_id(move.op_id) or repo.new_op_id()
+
+    def _look(self) -> tuple[AgentVersion, Manifest, Files]:
+        """The version that is left. One that cannot be read must not stand in the way of a good one."""
+        repo = self._repo
+        try:
+            left = versions.current(repo)
+            return left, versions.manifest_of(repo, left.tree_oid), trees.flatten(repo.store, left.tree_oid)
+        except (ChecksumMismatch, InvalidManifest, TooLarge):
+            self._whole = False
+            return versions.unreadable(repo, repo.current or ObjectId(b"")), DEFAULT, {}
 
     def dry_run(self) -> MovePlan:
         """What ``apply`` would do; nothing is written."""
-        capture = self._capture(None)
-        self._check_target()
-        plan = self._plan(capture)
+        capturer = self._capturer(None)
+        capture = self._capture(capturer)
+        with self._corrupt():
+            self._check_target()
+        plan = self._plan(capture, capturer)
         return self._describe(capture, plan, self._dirty(capture, plan))
 
     def apply(self) -> MovePlan:
@@ -92,21 +139,26 @@ class Mover:
             StoreWriter(repo.store) as writer,
             Guards(repo.settings.lock_wait, repo.home.sleep) as guards,
         ):
-            capture = self._capture(writer)
-            self._check_target()
-            self._make_view()
-            plan = self._plan(capture)
+            capturer = self._capturer(writer)
+            capture = self._capture(capturer)
+            with self._corrupt():
+                mended = self._make_view()
+            plan = self._plan(capture, capturer)
             if not move.live:
                 plan = self._guard(capture, plan, writer, guards)
             dirty = self._dirty(capture, plan)
             if self._is_there_already(plan):
                 return self._describe(capture, plan, dirty)
             workspace.check_space(repo, plan)
-            workspace.stage(repo, plan)
+            with self._corrupt():
+                workspace.stage(repo, plan)
             done = self._land(writer, capture, plan, dirty)
-            intents.finish(repo, guarded=True)
+            intents.finish_landed(repo, f"{repo.name} is moved: its log has it as entry {done.seq}")
         if move.to is not None:
             views.evict(repo)
+        if mended:
+            note = f"the views of {', '.join(mended)} shared a damaged file: check them with `kai verify`"
+            return replace(done, notices=(*done.notices, note))
         return done
 
     def _is_there_already(self, plan: RestorePlan) -> bool:
@@ -115,11 +167,16 @@ class Mover:
 
     # ------------------------------------------------------------ prepare
 
-    def _capture(self, writer: StoreWriter | None) -> Capture:
+    def _capturer(self, writer: StoreWriter | None) -> Capturer:
+        sink = writer or HashSink(self._repo.home.format)
+        return Capturer(
+            self._repo, sink, self._left_files, spare=self._left_manifest, base_manifest=self._left_manifest
+        )
+
+    def _capture(self, capturer: Capturer) -> Capture:
         if self._move.files_of is None:
             return Capture(files=dict(self._left_files), manifest=self._left_manifest)
-        sink = writer or HashSink(self._repo.home.format)
-        return Capturer(self._repo, sink, self._left_files, spare=self._left_manifest).run()
+        return capturer.run()
 
     def _live_manifest(self) -> Manifest:
         """The manifest that a running agent was started with, as far as it can be read."""
@@ -137,31 +194,41 @@ class Mover:
     def _check_target(self) -> None:
         """Everything that the workspace will get is in the store."""
         wanted = self._move.files_of or self._move.to
-        if wanted is None:
-            return
-        try:
+        if wanted is not None:
             for entry in trees.flatten(self._repo.store, wanted.tree_oid).values():
                 self._repo.store.require(entry.oid)
+
+    @contextmanager
+    def _corrupt(self) -> Iterator[None]:
+        """A target whose stored bytes are damaged is no version to go to."""
+        wanted = self._move.files_of or self._move.to
+        try:
+            yield
+        except ViewDamaged:
+            raise
         except ChecksumMismatch as error:
+            tag = wanted.tag if wanted else "the target"
             raise InvalidRollbackVersion(
-                f"{wanted.tag} of {self._repo.name} is corrupt: {error.what}",
+                f"{tag} of {self._repo.name} is corrupt: {error.what}",
                 unchanged="nothing moved",
                 hint=error.hint,
-                revision=wanted.tag,
+                revision=tag,
             ) from error
 
-    def _make_view(self) -> None:
-        if self._move.to is not None:
-            View(self._repo, self._move.to).ensure(force=self._move.force)
+    def _make_view(self) -> list[str]:
+        if self._move.to is None:
+            return []
+        return View(self._repo, self._move.to).ensure(force=self._move.force)
 
-    def _plan(self, capture: Capture) -> RestorePlan:
+    def _plan(self, capture: Capture, capturer: Capturer) -> RestorePlan:
         target = self._move.files_of
         if target is None:
             return RestorePlan(self._op_id, self._left.oid, (), (), {})
         manifest = self._manifest_of(target)
-        files = trees.flatten(self._repo.store, target.tree_oid)
-        planner = Planner(self._repo, capture, self._left.oid, files, self._left_manifest, manifest)
-        return planner.plan(self._op_id, only=self._move.only, live=self._move.live)
+        with self._corrupt():
+            files = trees.flatten(self._repo.store, target.tree_oid)
+        planner = Planner(self._repo, capture, self._left.oid, files, self._left_manifest, manifest, capturer.add)
+        return planner.plan(self._op_id, only=self._move.only, live=self._move.live, force=self._move.force)
 
     def _manifest_of(self, target: AgentVersion) -> Manifest:
         """A backup may hold a manifest that was being written."""
@@ -181,7 +248,7 @@ class Mover:
 
     def _dirty(self, capture: Capture, plan: RestorePlan) -> tuple[bytes, ...]:
         """The paths that a backup must hold because no version does."""
-        difference = plans.difference(capture, self._left_files, self._left_manifest)
+        difference = plans.difference(capture.files, self._left_files, capture.manifest, self._left_manifest)
         lost = {change.path for change in difference.changes}
         if self._move.only is not None:
             lost = set()
@@ -193,7 +260,8 @@ class Mover:
     def _land(self, writer: StoreWriter, capture: Capture, plan: RestorePlan, dirty: tuple[bytes, ...]) -> MovePlan:
         repo, move = self._repo, self._move
         now = repo.home.clock.now_ns()
-        number = repo.row().op_seq + 1 if dirty and plan else None
+        seq = repo.row().op_seq + 1
+        number = seq if dirty and plan else None
         updates = []
         if move.to is not None:
             updates.append(
@@ -204,7 +272,7 @@ class Mover:
             updates.append(RefUpdate(backup_ref(repo.name, number), Absent(), commit, repo.home.actor, move.reason))
         todo: list[Intent] = [intents.link()] if move.to is not None else []
         if plan:
-            todo.append(intents.restore(plan, number))
+            todo.append(intents.restore(plan, seq))
         if move.to is not None:
             todo.append(intents.log())
         op = Op(
@@ -241,7 +309,7 @@ class Mover:
         draft = Draft(
             capture.files,
             capture.manifest,
-            self._left,
+            self._left if self._whole else None,
             None,
             notes,
             "rollback",

@@ -91,6 +91,20 @@ class Version:
 
 FIRST_VERSION = Version(1, 0, 0)
 
+_OP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
+
+
+def check_op_id(op_id: str | None) -> str | None:
+    """Return an operation id that a user may choose, or None; InvalidName otherwise."""
+    if op_id is not None and not _OP_ID.match(op_id):
+        raise InvalidName(
+            f"{op_id!r} is not an operation id",
+            unchanged="nothing moved",
+            hint="use at most 64 letters, digits, '-' and '_'",
+        )
+    return op_id
+
+
 # ---------------------------------------------------------------- actors
 
 _ACTOR = re.compile(r"([^<>\x00-\x1f\x7f]*[^<>\x00-\x20\x7f]) <([^<>\x00-\x20\x7f]*)>\Z")

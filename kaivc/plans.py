@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from kaivc.errors import Incompatible
 from kaivc.manifest import Manifest, StateClass
 from kaivc.names import ObjectId
 from kaivc.repository import Repository
+from kaivc.sqlitefiles import SIDE_SUFFIXES
 from kaivc.storage.gitobjects import Entry, Kind
 from kaivc.trees import Change, Files, show
 
@@ -32,7 +33,10 @@ class Write:
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """What a restore does; ``left`` is what stood at each path that changes, ``base`` the commit in force then."""
+    """What a restore does; ``left`` is what stood at each path that changes, ``base`` the commit in force then.
+
+    ``plain_sides`` are named like side files of databases, and are files of their own.
+    """
 
     op: str
     base: ObjectId
@@ -41,11 +45,12 @@ class RestorePlan:
     left: dict[bytes, Entry]
     kept: tuple[bytes, ...] = ()
     live: bool = False
+    plain_sides: frozenset[bytes] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.writes or self.removes)
 
-    def encode(self, backup: int | None) -> bytes:
+    def encode(self, backup: int) -> bytes:
         """The plan as an intent's payload."""
         packed: bytes = msgpack.packb(
             {
@@ -55,19 +60,28 @@ class RestorePlan:
                 "removes": list(self.removes),
                 "left": [(path, *entry) for path, entry in self.left.items()],
                 "live": self.live,
+                "plain_sides": sorted(self.plain_sides),
                 "backup": backup,
             }
         )
         return packed
 
 
-def decode_plan(payload: bytes) -> tuple[RestorePlan, int | None]:
+def decode_plan(payload: bytes) -> tuple[RestorePlan, int]:
     """The plan and the number of the backup, from an intent's payload."""
     fields: dict[str, Any] = msgpack.unpackb(payload)
     writes = tuple(Write(path, Entry(mode, ObjectId(oid)), private) for path, mode, oid, private in fields["writes"])
     left = {path: Entry(mode, ObjectId(oid)) for path, mode, oid in fields["left"]}
     base = ObjectId(fields["base"])
-    plan = RestorePlan(fields["op"], base, writes, tuple(fields["removes"]), left, live=fields["live"])
+    plan = RestorePlan(
+        fields["op"],
+        base,
+        writes,
+        tuple(fields["removes"]),
+        left,
+        live=fields["live"],
+        plain_sides=frozenset(fields["plain_sides"]),
+    )
     return plan, fields["backup"]
 
 
@@ -82,15 +96,15 @@ class Difference:
     kept: tuple[Change, ...]
 
 
-def difference(capture: Capture, files: Files, *tree_manifests: Manifest) -> Difference:
-    """Sort what differs by whether its class lets it count."""
+def difference(live: Files, files: Files, *several: Manifest) -> Difference:
+    """Sort what differs by whether its class, the strictest of several manifests', lets it count."""
     changes: list[Change] = []
     kept: list[Change] = []
-    for path in sorted(capture.files.keys() | files.keys()):
-        old, new = files.get(path), capture.files.get(path)
+    for path in sorted(live.keys() | files.keys()):
+        old, new = files.get(path), live.get(path)
         if old == new:
             continue
-        found = _strictest(path, (capture.manifest, *tree_manifests))
+        found = _strictest(path, several)
         (kept if found > StateClass.RESTORE else changes).append(Change(path, old, new))
     return Difference(tuple(changes), tuple(kept))
 
@@ -105,7 +119,8 @@ def _strictest(path: bytes, several: Collection[Manifest]) -> StateClass:
 class Planner:
     """Plans the restore of one workspace to ``target``.
 
-    ``base`` is the commit that is left, ``left`` its manifest; ``manifest`` is that of the target.
+    ``base`` is the commit that is left, ``left`` its manifest; ``manifest`` is that of the target. ``also`` captures
+    paths that are ignored here, and that the target has.
     """
 
     def __init__(
@@ -116,15 +131,19 @@ class Planner:
         target: Files,
         left: Manifest,
         manifest: Manifest,
+        also: Callable[[list[bytes]], None],
     ) -> None:
         self._repo = repo
+        self._also = also
         self._capture = capture
         self._base = base
         self._target = target
         self._manifests = (capture.manifest, left, manifest)
 
-    def plan(self, op: str, *, only: Collection[bytes] | None = None, live: bool = False) -> RestorePlan:
-        """The plan; Incompatible when a counter cannot be read or something is in the way."""
+    def plan(
+        self, op: str, *, only: Collection[bytes] | None = None, live: bool = False, force: bool = False
+    ) -> RestorePlan:
+        """The plan; Incompatible when something is in the way, or, without ``force``, a counter cannot be read."""
         writes: list[Write] = []
         removes: list[bytes] = []
         kept: list[bytes] = []
@@ -136,32 +155,38 @@ class Planner:
             if here == there:
                 continue
             try:
-                stays = self._stays(path, here, there)
-            except ValueError as error:
-                reasons.append(f"{show(path)}: {error}")
-                continue
+                stays = self._stays(path, here, there, named=only is not None)
+            except (ValueError, OSError) as error:
+                stays = False
+                if not force:
+                    reasons.append(f"{show(path)}: {error}")
             if stays:
                 kept.append(path)
             elif there is None:
                 removes.append(path)
             else:
                 writes.append(Write(path, there, self._manifests[2].is_private(path)))
+        self._also([write.path for write in writes if write.path not in self._capture.files])
         left = self._capture.files
         changed = {path: left[path] for path in [*removes, *(write.path for write in writes)] if path in left}
-        plan = RestorePlan(op, self._base, tuple(writes), tuple(removes), changed, tuple(kept), live)
+        sides = frozenset(path for path in (*left, *self._target) if path.endswith(SIDE_SUFFIXES))
+        plan = RestorePlan(op, self._base, tuple(writes), tuple(removes), changed, tuple(kept), live, sides)
         reasons += self._in_the_way(plan)
         if reasons:
             raise Incompatible(
                 "the workspace cannot be brought there: " + "; ".join(reasons),
                 unchanged="nothing moved",
-                hint="mend or move what is named, then run the command again",
+                hint="mend or move what is named, then run the command again; --force takes the version's own counters",
                 reasons=reasons,
             )
         return plan
 
-    def _stays(self, path: bytes, here: Entry | None, there: Entry | None) -> bool:
+    def _stays(self, path: bytes, here: Entry | None, there: Entry | None, *, named: bool) -> bool:
+        """Whether its class keeps a path as it is; one that the user named is kept only if it is a secret."""
         found = _strictest(path, self._manifests)
-        if found in (StateClass.SECRET, StateClass.KEEP):
+        if found is StateClass.SECRET or named:
+            return found is StateClass.SECRET
+        if found is StateClass.KEEP:
             return True
         if found is not StateClass.MONOTONIC or there is None:
             return found is StateClass.MONOTONIC
@@ -179,16 +204,31 @@ class Planner:
                 return manifests.read_counter(file.read(manifests.MAX_COUNTER_BYTES + 1), pointer)
 
     def _in_the_way(self, plan: RestorePlan) -> Iterator[str]:
-        """Ignored things that stand where the target has something else."""
+        """What would stop the restore half-way: ignored things, other disks, directories that cannot be written."""
         gone = set(plan.removes) | plan.left.keys()
         with DirTree(self._repo.vfs, self._repo.workspace) as tree:
             for write in plan.writes:
-                for parent in parents(write.path):
-                    status = tree.stat(parent)
-                    if status is not None and not stat.S_ISDIR(status.st_mode) and parent not in gone:
-                        yield f"{show(parent)} is ignored, and stands where the version has a directory"
                 if tree.is_dir(write.path) and not _all_gone(self._repo.workspace, write.path, gone):
                     yield f"{show(write.path)} is a directory that holds ignored files, where the version has a file"
+            touched = {b"", *(it for path in self._touched(plan) for it in parents(path))}
+            disk = os.stat(self._repo.layout.kai).st_dev
+            for path in sorted(touched):
+                yield from self._unfit(tree, path, disk, gone)
+
+    @staticmethod
+    def _touched(plan: RestorePlan) -> list[bytes]:
+        return [*plan.removes, *(write.path for write in plan.writes)]
+
+    def _unfit(self, tree: DirTree, path: bytes, disk: int, gone: set[bytes]) -> Iterator[str]:
+        status = tree.stat(path) if path else os.fstat(tree.fd)
+        if status is None or path in gone:
+            return
+        if not stat.S_ISDIR(status.st_mode):
+            yield f"{show(path)} is ignored, and stands where the version has a directory"
+        elif status.st_dev != disk:
+            yield f"{show(path) or 'the workspace'} lies on another disk than the home"
+        elif not os.access(os.path.join(os.fsencode(self._repo.workspace), path), os.W_OK | os.X_OK):
+            yield f"{show(path) or 'the workspace'} cannot be written by this user"
 
 
 def parents(path: bytes) -> Iterator[bytes]:
@@ -200,8 +240,9 @@ def parents(path: bytes) -> Iterator[bytes]:
 
 def _all_gone(root: str, path: bytes, gone: set[bytes]) -> bool:
     base = os.fsencode(root)
-    for directory, _, names in os.walk(os.path.join(base, path)):
+    for directory, below, names in os.walk(os.path.join(base, path)):
         inside = os.path.relpath(directory, base)
-        if any(os.path.join(inside, name) not in gone for name in names):
+        links = [name for name in below if os.path.islink(os.path.join(directory, name))]
+        if any(os.path.join(inside, name) not in gone for name in [*names, *links]):
             return False
     return True

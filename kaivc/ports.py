@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -29,14 +28,3 @@ class Progress(Protocol):
 
 def silent(what: str, done: int, total: int | None, /) -> None:
     """A ``Progress`` that reports nothing."""
-
-
-@dataclass(frozen=True)
-class FixedClock:
-    """A clock that stands still at ``ns``."""
-
-    ns: int
-
-    def now_ns(self) -> int:
-        """Nanoseconds since the epoch, UTC."""
-        return self.ns

@@ -175,6 +175,8 @@ class Repository:
             os.close(fd)
 
     def _wait_for_lock(self) -> int:
+        self.vfs.make_dirs(self.layout.locks, self.home.dir_mode)
+        self.vfs.make_dirs(self.layout.versions(self.name), self.home.dir_mode)
         path, waited = self.layout.lock(self.name), 0.0
         while True:
             fd = self.vfs.lock(path)

@@ -25,9 +25,10 @@ def move(repo: Repository, verb: str, entry: ReflogEntry, reason: str, *, live: 
 def _workspace_before(repo: Repository, entry: ReflogEntry, to: AgentVersion) -> AgentVersion | None:
     if not entry.workspace:
         return None
-    if entry.backup is None:
+    # A clean workspace has a backup of the entry's own number if it was written to while it was replaced.
+    oid = repo.ref(backup_ref(repo.name, entry.backup if entry.backup is not None else entry.seq))
+    if oid is None and entry.backup is None:
         return to
-    oid = repo.ref(backup_ref(repo.name, entry.backup))
     if oid is None:
         raise NoSuchRevision(
             f"the backup of entry {entry.seq} is collected",

@@ -15,15 +15,18 @@ from kaivc.trees import show
 MANIFEST = b"kai.yaml"
 IGNORE = b".kaiignore"
 SMALL_TEXT = 1 << 20
+WORKSPACE = "a workspace"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def refuse_root(path: str, layout: Layout, environ: Mapping[str, str], use: str = "a workspace") -> None:
+def refuse_root(path: str, layout: Layout, environ: Mapping[str, str], use: str = WORKSPACE) -> None:
     """Raise RefusedWorkspace for a directory that must not be an agent's workspace, or another ``use``."""
     real = os.path.realpath(path)
     user = os.path.realpath(environ["HOME"]) if environ.get("HOME") else None
     why = ""
-    if real in ("/", user) or (user and user.startswith(real + "/")):
+    if use != WORKSPACE and _in_an_agent(real, layout):
+        why = "it lies in an agent's directory"
+    elif real in ("/", user) or (user and user.startswith(real + "/")):
         why = "it holds the user's home directory" if real != "/" else "it is the root of the system"
     elif (real + "/").startswith(os.path.realpath(layout.kai) + "/") or f"/{KAI}/" in real + "/":
         why = f"it lies in {KAI}"
@@ -36,6 +39,14 @@ def refuse_root(path: str, layout: Layout, environ: Mapping[str, str], use: str 
             hint="use the directory that holds the agent's own files",
             path=show(os.fsencode(path)),
         )
+
+
+def _in_an_agent(real: str, layout: Layout) -> bool:
+    home = os.path.realpath(layout.root)
+    if not real.startswith(home + "/"):
+        return False
+    agent = real.removeprefix(home + "/").split("/", 1)[0]
+    return os.path.isdir(layout.versions(agent))
 
 
 def open_root(root: bytes) -> int:

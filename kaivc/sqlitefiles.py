@@ -64,7 +64,7 @@ def _is_busy(error: sqlite3.Error) -> bool:
 
 def _unsettled(path: bytes, error: sqlite3.Error) -> UnsettledFile:
     return UnsettledFile(
-        f"the database {show(path)} is locked by a writer: {error}",
+        f"the database {show(path)} cannot be read now: {error}",
         unchanged="nothing was committed",
         hint="try again, or name a `quiesce` command in kai.yaml",
         path=show(path),
@@ -109,7 +109,17 @@ def _begin(path: bytes, timeout: float) -> sqlite3.Connection:
             last = error
         else:
             return connection
+    if last is not None and not _is_no_database(last) and _has_log(path):
+        raise _unsettled(path, last) from last  # the main file alone would lack what its log holds
     raise NotReadable(str(last))
+
+
+def _is_no_database(error: sqlite3.Error) -> bool:
+    return (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT"))
+
+
+def _has_log(path: bytes) -> bool:
+    return any(os.path.exists(path + it) and os.path.getsize(path + it) for it in (b"-wal", b"-journal"))
 
 
 def backup(path: bytes, to: Scratch, timeout: float) -> BinaryIO:
@@ -122,8 +132,8 @@ def read_out(connection: sqlite3.Connection, to: Scratch) -> BinaryIO:
     """The state that a read transaction sees.
 
     Up to 32 MiB the bytes are those that the main file would have after a checkpoint. A larger database goes through
-    SQLite's backup into the file that ``to`` names, which has counters of its own in its header. Equal states give
-    equal bytes either way.
+    SQLite's backup into the file that ``to`` names, which has counters of its own in its header: such a version is
+    called changed once the log is gone, though its rows are not.
     """
     try:
         count, size = (connection.execute(f"PRAGMA page_{it}").fetchone()[0] for it in ("count", "size"))

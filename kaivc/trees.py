@@ -58,11 +58,6 @@ def build(writer: StoreWriter, files: Files, *, fold: bool = True) -> ObjectId:
     return _build(files, lambda data: writer.put(Kind.TREE, data), fold=fold)
 
 
-def hash_tree(store: ObjectStore, files: Files) -> ObjectId:
-    """The id that ``build`` would give; nothing is stored."""
-    return _build(files, lambda data: store.format.hash(Kind.TREE, data), fold=False)
-
-
 def _build(files: Files, put: Callable[[bytes], ObjectId], *, fold: bool) -> ObjectId:
     directories: dict[bytes, dict[bytes, Entry]] = {b"": {}}
     for path, entry in files.items():

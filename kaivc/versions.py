@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from kaivc import manifest as manifests
 from kaivc import trees
-from kaivc.errors import InvalidName, KaiError, NoSuchRevision, NoVersionYet
+from kaivc.errors import InvalidManifest, InvalidName, KaiError, NoSuchRevision, NoVersionYet
 from kaivc.manifest import FileClass, Manifest
 from kaivc.names import (
     Actor,
@@ -30,6 +30,8 @@ from kaivc.names import (
 from kaivc.repository import Repository
 from kaivc.roots import MANIFEST
 from kaivc.storage.gitobjects import (
+    EXECUTABLE,
+    FILE,
     Commit,
     Kind,
     MalformedObject,
@@ -118,6 +120,8 @@ def manifest_of(repo: Repository, tree: ObjectId) -> Manifest:
     entry = trees.find(repo.store, tree, MANIFEST)
     if entry is None:
         return manifests.DEFAULT
+    if entry.mode not in (FILE, EXECUTABLE):
+        raise InvalidManifest(f"{MANIFEST.decode()} is no plain file")
     return manifests.parse(repo.store.read(entry.oid, Kind.BLOB), MANIFEST.decode())
 
 
@@ -219,6 +223,11 @@ def parse_message(message: str) -> tuple[str, dict[str, str]]:
 def rfc3339(seconds: int) -> str:
     """A time as ``2026-11-01T12:00:00Z``."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def unreadable(repo: Repository, oid: ObjectId) -> AgentVersion:
+    """What stands for a commit whose bytes are damaged: its id, and nothing else."""
+    return AgentVersion(repo.name, None, oid.hex(), "", None, None, "", "", "", "", "", "")
 
 
 def numbers(repo: Repository) -> list[Version]:

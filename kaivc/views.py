@@ -12,16 +12,16 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kaivc import materialise, trees, versions
+from kaivc import leases, materialise, trees, versions
 from kaivc.dirtree import DirTree
-from kaivc.errors import ChecksumMismatch
+from kaivc.errors import ChecksumMismatch, InvalidName, NoSuchRevision
 from kaivc.layout import META_FILE
 from kaivc.names import ObjectId, Version, version_ref
 from kaivc.plans import parents
 from kaivc.repository import Repository
 from kaivc.storage import caches
 from kaivc.storage.caches import Seal, ViewRow
-from kaivc.storage.gitobjects import EXECUTABLE, SYMLINK, Entry, Kind
+from kaivc.storage.gitobjects import DIRECTORY, EXECUTABLE, SYMLINK, Entry, Kind
 from kaivc.trees import Files, show
 from kaivc.versions import AgentVersion
 from kaivc.workspace import hash_file
@@ -30,6 +30,10 @@ NAMED = 5
 """How many problems an error names."""
 SMALL = 1 << 20
 """A load re-hashes files below this size, whatever their seal says."""
+
+
+class ViewDamaged(ChecksumMismatch):
+    """A view is not what its commit says; the store may still have the bytes."""
 
 
 @dataclass(frozen=True)
@@ -72,21 +76,72 @@ class View:
 
     def exists(self) -> bool:
         """Whether the directory is there."""
-        return os.path.isdir(self.path)
+        return os.path.isdir(self.path) and not os.path.islink(self.path)
 
-    def ensure(self, *, force: bool = False) -> None:
-        """Make the view, or check by its seals that it is whole.
+    def is_known(self) -> bool:
+        """Whether it was made here and sealed."""
+        return any(row.tag == self._version.tag for row in caches.views(self._repo.catalog, self._repo.id))
 
-        Raises ChecksumMismatch, naming paths, when it is not; with ``force`` it is made anew instead.
+    def ensure(self, *, force: bool = False) -> list[str]:
+        """Make the view, or check by its seals that it is whole; the tags of views that shared a mended file.
+
+        Raises ChecksumMismatch, naming paths, when it is not; with ``force`` it is mended from the store instead.
         """
-        if self.exists():
-            problems = self.check()
-            if not problems:
-                return
-            if not force:
-                raise self.mismatch(problems)
-            self.drop()
-        self.build()
+        if not self.exists():
+            self.build()
+            return []
+        problems = self.check()
+        if not problems:
+            return []
+        if not force:
+            raise self.mismatch(problems)
+        return self._mend(problems)
+
+    def _mend(self, problems: list[Problem]) -> list[str]:
+        """Give each damaged path a new inode, in place, so that the directory is there at every moment."""
+        vfs = self._repo.vfs
+        with DirTree(vfs, self.path, 0o700) as tree:
+            paths = sorted(os.fsencode(problem.path) for problem in problems)
+            shared = self._sharing([status.st_ino for path in paths if (status := tree.stat(path))])
+            opened = [path for path in {b"", *(it for name in self.files for it in parents(name))} if tree.is_dir(path)]
+            for path in sorted(opened):
+                vfs.chmod_fd(tree.directory(path), 0o700)
+            for path in paths:
+                self._mend_one(tree, path)
+            self._close_directories(tree)
+            vfs.chmod_fd(tree.fd, self._dir_mode())
+        left = self.check(full=True)
+        if left:
+            raise self.mismatch(left)
+        return shared
+
+    def _mend_one(self, tree: DirTree, path: bytes) -> None:
+        fresh = path + b".kai-new"
+        for there in (path, fresh):
+            status = tree.stat(there)
+            if status is not None and (there == fresh or stat.S_ISDIR(status.st_mode) or path not in self._expected()):
+                parent, name = tree.at(there)
+                tree.forget(there)
+                tree.vfs.remove_tree(name, at=parent)
+        if path == META_FILE:
+            self._write_meta(tree, fresh)
+        elif path in self.files:
+            entry = self.files[path]
+            materialise.write_file(self._repo.store, tree, fresh, entry, self._mode(entry))
+        else:
+            return
+        parent, name = tree.at(path)
+        tree.vfs.rename(name + b".kai-new", name, parent, parent)
+
+    def _sharing(self, inodes: list[int]) -> list[str]:
+        """The other views that have a file of these inodes."""
+        found = []
+        for row in caches.views(self._repo.catalog, self._repo.id):
+            root = self._repo.layout.view(self._repo.name, row.tag)
+            if row.tag != self._version.tag and os.path.isdir(root):
+                there = {status.st_ino for _, status in _walk(os.fsencode(root), b"")}
+                found += [row.tag] * bool(there & set(inodes))
+        return found
 
     def build(self) -> None:
         """Make the view whole under another name, then rename it into place."""
@@ -107,6 +162,8 @@ class View:
             self._write_meta(tree)
             self._close_directories(tree)
         donor.close()
+        if os.path.lexists(self.path):
+            vfs.remove_tree(self.path)  # not ours, or it would be known
         vfs.rename(temporary, self.path)
         root = vfs.open_dir(self.path)
         vfs.chmod_fd(root, self._dir_mode())
@@ -114,8 +171,8 @@ class View:
         row = ViewRow(self._version.tag, 0, repo.home.clock.now_ns(), own)
         self._seal(self._statuses(), row)
 
-    def _write_meta(self, tree: DirTree) -> None:
-        fd = tree.vfs.create(META_FILE, 0o600, at=tree.fd)
+    def _write_meta(self, tree: DirTree, name: bytes = META_FILE) -> None:
+        fd = tree.vfs.create(name, 0o600, at=tree.fd)
         try:
             tree.vfs.write(fd, self._meta)
             tree.vfs.chmod_fd(fd, 0o440 if self._repo.home.shared else 0o400)
@@ -138,8 +195,11 @@ class View:
         for row in caches.views(self._repo.catalog, self._repo.id):
             if row.tag == self._version.tag or not os.path.isdir(self._repo.layout.view(self._repo.name, row.tag)):
                 continue
-            other = versions.of_tag(self._repo, version_ref(self._repo.name, Version.parse(row.tag)))
-            return _Donor(View(self._repo, other), caches.seals(self._repo.catalog, self._repo.id))
+            try:
+                other = versions.of_tag(self._repo, version_ref(self._repo.name, Version.parse(row.tag)))
+                return _Donor(View(self._repo, other), caches.seals(self._repo.catalog, self._repo.id))
+            except (InvalidName, ChecksumMismatch):
+                continue
         return _Donor(None, {})
 
     # ------------------------------------------------------------ check
@@ -151,6 +211,8 @@ class View:
         """
         seals = {} if full else caches.seals(self._repo.catalog, self._repo.id)
         statuses = self._statuses()
+        if not statuses and not self.exists():
+            return []  # dropped meanwhile: it comes back from the store when asked for
         problems = [
             Problem(os.fsdecode(path), None, "an extra file") for path in sorted(statuses.keys() - self._expected())
         ]
@@ -170,11 +232,11 @@ class View:
             self._seal(fresh, row._replace(verified_ns=self._repo.home.clock.now_ns()) if full else row)
         return problems
 
-    def mismatch(self, problems: list[Problem]) -> ChecksumMismatch:
+    def mismatch(self, problems: list[Problem]) -> ViewDamaged:
         """The error that names what is wrong."""
         some = "; ".join(str(problem) for problem in problems[:NAMED])
         more = f" and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        return ChecksumMismatch(
+        return ViewDamaged(
             f"the view of {self._version.agent} {self._version.tag} is not what its commit says: {some}{more}",
             unchanged="nothing moved",
             hint=f"`kai rollback {self._version.agent} --to {self._version.tag} --force` makes it anew from the store",
@@ -224,7 +286,10 @@ class View:
     # ------------------------------------------------------------ seals
 
     def _statuses(self) -> dict[bytes, os.stat_result]:
-        return dict(_walk(os.fsencode(self.path), b""))
+        try:
+            return dict(_walk(os.fsencode(self.path), b""))
+        except FileNotFoundError:
+            return {}
 
     def _seal(self, statuses: dict[bytes, os.stat_result], row: ViewRow) -> None:
         rows = [_seal(status, self._oid(path)) for path, status in statuses.items()]
@@ -235,10 +300,6 @@ class View:
     def note_use(self) -> None:
         """Note that the view was used."""
         self._seal({}, self._row())
-
-    def drop(self) -> None:
-        """Remove the directory; it comes back from the store when asked for."""
-        drop_directory(self._repo, self._version.tag)
 
 
 class _Donor:
@@ -295,6 +356,13 @@ def _walk(root: bytes, prefix: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
 
 def load(repo: Repository, version: AgentVersion) -> str:
     """The path of a version's view, made if absent, verified in any case; ChecksumMismatch otherwise."""
+    if version.version is None:
+        raise NoSuchRevision(
+            f"{version.tag} is a backup: only versions have a view",
+            hint="`kai checkout` writes its files to a directory",
+            revision=version.tag,
+        )
+    _check_objects(repo, version)
     view = View(repo, version)
     if not view.exists():
         view.build()
@@ -303,6 +371,16 @@ def load(repo: Repository, version: AgentVersion) -> str:
         raise view.mismatch(problems)
     view.note_use()
     return view.path
+
+
+def _check_objects(repo: Repository, version: AgentVersion) -> None:
+    """Re-hash the commit and every tree: what the view is compared with."""
+    repo.store.check(version.oid)
+    todo = [version.tree_oid]
+    while todo:
+        oid = todo.pop()
+        repo.store.check(oid)
+        todo += [entry.oid for _, entry in repo.store.tree(oid) if entry.mode == DIRECTORY]
 
 
 def drop_directory(repo: Repository, tag: str) -> None:
@@ -314,11 +392,15 @@ def drop_directory(repo: Repository, tag: str) -> None:
     statuses = dict(_walk(root, b""))
     inodes = {(status.st_dev, status.st_ino) for status in statuses.values()}
     shared = {
-        path: seals[status.st_dev, status.st_ino]
-        for path, status in statuses.items()
-        if status.st_nlink > 1 and seals.get((status.st_dev, status.st_ino)) == _seal_as(status, seals)
+        (status.st_dev, status.st_ino): seals[status.st_dev, status.st_ino]
+        for status in statuses.values()
+        if status.st_nlink > 1 and (status.st_dev, status.st_ino) in seals and _is_sealed(status, seals)
     }
-    repo.vfs.remove_tree(root)
+    # Away in one step: a cut removal must not leave half a view under its name.
+    aside = repo.layout.view(repo.name, f".old-{tag}")
+    repo.vfs.remove_tree(aside)
+    repo.vfs.rename(root, aside)
+    repo.vfs.remove_tree(aside)
     again = list(_sealed_again(repo, shared))
     with repo.catalog.transaction(durable=False) as db:
         caches.drop_view(db, repo.id, tag)
@@ -326,27 +408,28 @@ def drop_directory(repo: Repository, tag: str) -> None:
         caches.put_seals(db, repo.id, again)
 
 
-def _seal_as(status: os.stat_result, seals: dict[tuple[int, int], Seal]) -> Seal | None:
-    known = seals.get((status.st_dev, status.st_ino))
-    return _seal(status, ObjectId(known.oid)) if known else None
+def _is_sealed(status: os.stat_result, seals: dict[tuple[int, int], Seal]) -> bool:
+    known = seals[status.st_dev, status.st_ino]
+    return known == _seal(status, ObjectId(known.oid))
 
 
-def _sealed_again(repo: Repository, shared: dict[bytes, Seal]) -> Iterator[Seal]:
-    """The seals of inodes as another view shows them now; a file that moved between views is hashed when next seen."""
-    roots = [os.fsencode(repo.layout.view(repo.name, row.tag)) for row in caches.views(repo.catalog, repo.id)]
-    for path, seal in shared.items():
-        for root in roots:
-            try:
-                status = os.lstat(os.path.join(root, path))
-            except OSError:
-                continue
-            if (status.st_dev, status.st_ino) == (seal.dev, seal.inode):
+def _sealed_again(repo: Repository, shared: dict[tuple[int, int], Seal]) -> Iterator[Seal]:
+    """The seals of inodes as other views show them now."""
+    left = dict(shared)
+    for row in caches.views(repo.catalog, repo.id):
+        root = os.fsencode(repo.layout.view(repo.name, row.tag))
+        if not left or not os.path.isdir(root):
+            continue
+        for _, status in _walk(root, b""):
+            seal = left.pop((status.st_dev, status.st_ino), None)
+            if seal is not None:
                 yield _seal(status, ObjectId(seal.oid))
-                break
 
 
 def evict(repo: Repository) -> list[str]:
-    """Drop the views used least recently, down to what the settings keep; never the one in force."""
+    """Drop the views used least recently, down to what the settings keep; never the one in force, none during a run."""
+    if leases.is_running(repo):
+        return []
     in_force = versions.current(repo).tag
     rows = [row for row in caches.views(repo.catalog, repo.id) if row.tag != in_force]
     kept, total, dropped = 1, 0, []

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 
 from kaivc import sqlitefiles
-from kaivc.capture import GRANULE_NS, Capture, signature
+from kaivc.capture import Capture, is_settled, signature
 from kaivc.dirtree import DirTree
-from kaivc.errors import NoSpace
+from kaivc.errors import NoSpace, StorageFailed
 from kaivc.materialise import plain_mode, write_file
 from kaivc.names import ObjectId
 from kaivc.plans import RestorePlan, Write, parents
 from kaivc.repository import Repository
 from kaivc.sinks import HashSink
 from kaivc.sqlitefiles import SIDE_SUFFIXES, Guards
-from kaivc.storage.gitobjects import EXECUTABLE, SYMLINK, Kind
+from kaivc.storage.gitobjects import EXECUTABLE, Kind
 
 MANY = 64
 """From this many files on, one sync of the disk is cheaper than one for each."""
@@ -44,6 +45,9 @@ def stage(repo: Repository, plan: RestorePlan) -> None:
         if many:
             repo.vfs.sync_disk()
         repo.vfs.sync(staging.fd)
+    for above in (repo.layout.staging(repo.name), os.path.dirname(repo.layout.staging(repo.name, "").rstrip("/"))):
+        repo.vfs.sync_dir(above)
+    repo.vfs.sync_dir(repo.layout.kai)
 
 
 def _mode(existing: os.stat_result | None, write: Write) -> int:
@@ -104,8 +108,7 @@ def _as_captured(repo: Repository, capture: Capture, path: bytes, full: bytes) -
     if known is not None:
         if known.signature != signature(status, wal_status):
             return False
-        newest = max(status.st_mtime_ns, wal_status.st_mtime_ns if wal_status else 0)
-        if known.taken_ns - newest > GRANULE_NS:
+        if is_settled(known):
             return True
     scratch = os.path.join(repo.layout.tmp, f"backup-{repo.new_op_id()}")
     with sqlitefiles.Scratch(repo.vfs, scratch) as file:
@@ -124,6 +127,11 @@ class Displaced:
     path: bytes
     name: bytes
 
+    @property
+    def again(self) -> bool:
+        """Whether the agent had put it there after a cut."""
+        return b"." in self.name
+
 
 class Applier:
     """Carries a staged plan out; doing it again finishes what was cut."""
@@ -136,9 +144,14 @@ class Applier:
         self._staging = repo.layout.staging(repo.name, plan.op)
 
     def run(self) -> list[Displaced]:
-        """Apply the plan; what was moved out, now or before a cut."""
+        """Apply the plan; what was moved out, now or before a cut.
+
+        A staged file that is gone was renamed into the workspace before the cut: what stands there now is the agent's.
+        """
         repo, plan, vfs = self._repo, self._plan, self._vfs
         vfs.make_dirs(self._displaced)
+        if not os.path.isdir(self._staging):
+            stage(repo, plan)
         vfs.make_dirs(self._staging)
         with (
             DirTree(vfs, repo.workspace) as workspace,
@@ -150,9 +163,24 @@ class Applier:
             self._prune(workspace)
             for number, write in enumerate(plan.writes):
                 repo.home.progress("restoring", number, len(plan.writes))
-                self._write(workspace, displaced, staging, write, number)
+                if staging.stat(b"%d" % number) is not None:
+                    self._write(workspace, displaced, staging, write, number)
             self._sync(workspace)
         return self._moved_out()
+
+    def left_to_do(self) -> list[bytes]:
+        """The paths that are still to be removed or replaced, after a cut."""
+        removes = [
+            path
+            for number, path in enumerate(self._plan.removes)
+            if not os.path.lexists(os.path.join(self._displaced, f"r{number}"))
+        ]
+        writes = [
+            write.path
+            for number, write in enumerate(self._plan.writes)
+            if os.path.lexists(os.path.join(self._staging, str(number)))
+        ]
+        return removes + writes
 
     def clean_up(self) -> None:
         """Remove the scratch of this operation."""
@@ -163,55 +191,58 @@ class Applier:
 
     def _remove(self, workspace: DirTree, displaced: DirTree, path: bytes, name: bytes) -> None:
         status = workspace.stat(path)
-        if status is not None and not stat.S_ISDIR(status.st_mode):
+        if status is not None and not stat.S_ISDIR(status.st_mode) and displaced.stat(name) is None:
             self._side_files(workspace, displaced, path, name)
             parent, last = workspace.at(path)
-            if displaced.stat(name) is None:
-                self._vfs.rename(last, name, parent, displaced.fd)
+            self._vfs.rename(last, name, parent, displaced.fd)
         self._drop_bytecode(workspace, path)
 
     def _write(self, workspace: DirTree, displaced: DirTree, staging: DirTree, write: Write, number: int) -> None:
-        staged = b"%d" % number
-        if staging.stat(staged) is None:
-            if self._is_there(workspace, write):
-                return
-            mode = _mode(workspace.stat(write.path), write)
-            write_file(self._repo.store, staging, staged, write.entry, mode, sync=True)
         status = workspace.stat(write.path)
         parent, last = workspace.at(write.path, create=True)
-        if status is not None and not stat.S_ISDIR(status.st_mode):
-            name = b"w%d" % number
-            self._side_files(workspace, displaced, write.path, name)
-            if displaced.stat(name) is None:
-                # A second name first, so that a reader finds the old file or the new one at every moment.
-                self._vfs.link(last, name, parent, displaced.fd)
+        if status is None:
+            self._side_files(workspace, displaced, write.path, b"s%d" % number)
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            self._remove_hollow(workspace, write.path)
         elif status is not None:
-            workspace.forget(write.path)
-            self._vfs.remove_dir(last, at=parent)
-        self._vfs.rename(staged, last, staging.fd, parent)
+            self._displace(workspace, displaced, write.path, status, b"w%d" % number)
+        self._vfs.rename(b"%d" % number, last, staging.fd, parent)
         self._drop_bytecode(workspace, write.path)
 
-    def _is_there(self, workspace: DirTree, write: Write) -> bool:
-        """Whether a path holds what the plan wants, after a cut."""
-        status = workspace.stat(write.path)
-        if status is None or (write.entry.mode == SYMLINK) != stat.S_ISLNK(status.st_mode):
-            return False
-        parent, name = workspace.at(write.path)
-        if write.entry.mode == SYMLINK:
-            data = os.fsencode(os.readlink(name, dir_fd=parent))
-            return self._repo.store.format.hash(Kind.BLOB, data) == write.entry.oid
-        if not stat.S_ISREG(status.st_mode) or status.st_size != self._repo.store.size(write.entry.oid):
-            return False
-        return hash_file(self._repo, name, parent) == write.entry.oid
+    def _displace(
+        self, workspace: DirTree, displaced: DirTree, path: bytes, status: os.stat_result, name: bytes
+    ) -> None:
+        """Give a file a second name first, so that a reader finds the old file or the new one at every moment."""
+        fresh, count = name, 0
+        while (there := displaced.stat(fresh)) is not None:
+            if there.st_ino == status.st_ino:
+                return  # cut between the link and the rename
+            count += 1
+            fresh = name + b".%d" % count
+        self._side_files(workspace, displaced, path, fresh)
+        parent, last = workspace.at(path)
+        self._vfs.link(last, fresh, parent, displaced.fd)
+
+    def _remove_hollow(self, workspace: DirTree, path: bytes) -> None:
+        """Remove a directory that holds nothing but directories."""
+        for entry in os.listdir(workspace.directory(path)):
+            self._remove_hollow(workspace, path + b"/" + os.fsencode(entry))
+        workspace.forget(path)
+        parent, name = workspace.at(path)
+        self._vfs.remove_dir(name, at=parent)
 
     def _side_files(self, workspace: DirTree, displaced: DirTree, path: bytes, name: bytes) -> None:
-        """A restored database beside the log of the one before would read wrong rows."""
-        full = os.path.join(os.fsencode(self._repo.workspace), path)
-        if not any(workspace.stat(path + suffix) for suffix in SIDE_SUFFIXES) or not is_database(full):
-            return
+        """A restored database beside the log of the one before would read wrong rows: its side files go first.
+
+        Whatever the file before was: a damaged one has lost the magic that tells it.
+        """
         for suffix in SIDE_SUFFIXES:
-            if workspace.stat(path + suffix) is not None and displaced.stat(name + suffix) is None:
-                parent, last = workspace.at(path + suffix)
+            side = path + suffix
+            status = workspace.stat(side)
+            if status is None or not stat.S_ISREG(status.st_mode) or side in self._plan.plain_sides:
+                continue
+            if displaced.stat(name + suffix) is None:
+                parent, last = workspace.at(side)
                 self._vfs.rename(last, name + suffix, parent, displaced.fd)
 
     def _drop_bytecode(self, workspace: DirTree, path: bytes) -> None:
@@ -237,7 +268,8 @@ class Applier:
             if workspace.is_dir(path) and not os.listdir(workspace.directory(path)):
                 workspace.forget(path)
                 parent, name = workspace.at(path)
-                self._vfs.remove_dir(name, at=parent)
+                with suppress(StorageFailed):  # an agent that runs may have put something there
+                    self._vfs.remove_dir(name, at=parent)
 
     def _sync(self, workspace: DirTree) -> None:
         paths = [*self._plan.removes, *(write.path for write in self._plan.writes)]
@@ -252,8 +284,8 @@ class Applier:
     def _moved_out(self) -> list[Displaced]:
         names = {b"r%d" % number: path for number, path in enumerate(self._plan.removes)}
         names |= {b"w%d" % number: write.path for number, write in enumerate(self._plan.writes)}
-        there = [os.fsencode(name) for name in os.listdir(self._displaced)]
-        return [Displaced(names[name], name) for name in sorted(there) if name in names]
+        there = sorted(os.fsencode(name) for name in os.listdir(self._displaced))
+        return [Displaced(names[base], name) for name in there if (base := name.split(b".")[0]) in names]
 
 
 def hash_file(repo: Repository, name: bytes, parent: int | None = None) -> ObjectId:
@@ -270,7 +302,7 @@ def hash_file(repo: Repository, name: bytes, parent: int | None = None) -> Objec
 
 def check_space(repo: Repository, plan: RestorePlan) -> None:
     """Refuse a restore that the disk has no room for."""
-    needed = sum(repo.store.size(write.entry.oid) for write in plan.writes)
+    needed = sum(repo.store.size_without_holes(write.entry.oid) for write in plan.writes)
     status = os.statvfs(repo.layout.kai)
     free = status.f_bavail * status.f_frsize
     if needed > free:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from kaivc import intents, leases, trees, versions, views
 from kaivc.capture import Capture, Capturer
-from kaivc.errors import InvalidName, KaiError, NothingToCommit, UnsettledFile, VersionTaken
+from kaivc.errors import InvalidName, NothingToCommit, UnsettledFile, VersionTaken
+from kaivc.manifest import DEFAULT
 from kaivc.names import (
     FIRST_VERSION,
     Absent,
@@ -16,6 +17,7 @@ from kaivc.names import (
     ObjectId,
     RefUpdate,
     Version,
+    check_op_id,
     current_ref,
     version_ref,
 )
@@ -61,6 +63,7 @@ def commit(  # noqa: PLR0913 - a keyword for each flag
     if snapshot_type not in SNAPSHOT_TYPES[:2]:
         raise InvalidName(f"{snapshot_type!r} is no type for a commit", hint="use auto or manual")
     versions.check_notes(notes)
+    check_op_id(op_id)
     wanted = Version.parse(version) if version is not None else None
     with repo.lock():
         intents.finish(repo)
@@ -105,6 +108,8 @@ class _Committer:
         self._author = author
         self._now = repo.home.clock.now_ns()
         self._time = self._now // 1_000_000_000 if time is None else time
+        if self._time < 0:
+            raise InvalidName("the clock stands before 1970", unchanged="nothing was committed", hint="set the clock")
         self._parent = versions.describe(repo, repo.current) if repo.current else None
         self._base: Files = trees.flatten(repo.store, self._parent.tree_oid) if self._parent else {}
 
@@ -132,7 +137,8 @@ class _Committer:
             )
             oid = versions.write_commit(writer, draft)
             landed = self._land(writer, capture, draft, number, oid, op_id)
-        self._effects(number, oid)
+        intents.finish_landed(repo, f"{repo.name} {number.tag} is committed as {oid.hex()[:12]}")
+        views.evict(repo)
         changes = tuple(
             (change.status, os.fsdecode(change.path)) for change in trees.compare(self._base, capture.files)
         )
@@ -148,13 +154,17 @@ class _Committer:
     def _capture(self, writer: StoreWriter) -> Capture:
         repo = self._repo
         try:
-            return Capturer(repo, writer, self._base).run()
+            return self._capturer(writer).run()
         except UnsettledFile:
             manifest = versions.manifest_of(repo, self._parent.tree_oid) if self._parent else None
             if manifest is None or manifest.quiesce is None or not leases.is_running(repo):
                 raise
             with leases.quiesced(repo, manifest):
-                return Capturer(repo, writer, self._base).run()
+                return self._capturer(writer).run()
+
+    def _capturer(self, writer: StoreWriter) -> Capturer:
+        manifest = versions.manifest_of(self._repo, self._parent.tree_oid) if self._parent else DEFAULT
+        return Capturer(self._repo, writer, self._base, base_manifest=manifest)
 
     def _land(
         self, writer: StoreWriter, capture: Capture, draft: Draft, number: Version, oid: ObjectId, op_id: str | None
@@ -176,14 +186,3 @@ class _Committer:
             [intents.link(), intents.log()],
             lambda db: caches.put_known_files(db, repo.id, known),
         )
-
-    def _effects(self, number: Version, oid: ObjectId) -> None:
-        try:
-            intents.finish(self._repo)
-            views.evict(self._repo)
-        except KaiError as error:
-            error.unchanged = (
-                f"{self._repo.name} {number.tag} is committed as {oid.hex()[:12]}; "
-                "the next command that writes makes its view"
-            )
-            raise

@@ -6,7 +6,7 @@ import os
 import secrets
 from dataclasses import dataclass
 
-from kaivc.errors import HomeExists, InvalidSettings, RefusedWorkspace
+from kaivc.errors import HomeExists, InvalidSettings, RefusedWorkspace, StorageFailed
 from kaivc.layout import Layout, find_home
 from kaivc.storage.catalog import Catalog
 from kaivc.storage.gitobjects import FORMATS
@@ -49,8 +49,14 @@ def init(vfs: Vfs, path: str, *, object_format: str = "sha256", shared: bool = F
     made = HomeMade(layout.root, object_format, secrets.token_hex(16), shared)
     temporary = Layout(os.path.join(layout.root, f".kai-new-{secrets.token_hex(4)}"))
     _fill(vfs, temporary, made)
-    vfs.rename(temporary.kai, layout.kai)
-    vfs.remove_tree(temporary.root)
+    try:
+        vfs.rename(temporary.kai, layout.kai)
+    except StorageFailed as error:
+        if os.path.isdir(layout.kai):
+            raise HomeExists(f"{layout.root} is a home already", unchanged="nothing was written") from error
+        raise
+    finally:
+        vfs.remove_tree(temporary.root)
     vfs.sync_dir(layout.root)
     return made
 

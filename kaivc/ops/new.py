@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from kaivc.capture import Capture, Capturer
 from kaivc.dirtree import DirTree
 from kaivc.errors import NameTaken, RefusedWorkspace
 from kaivc.layout import Layout
+from kaivc.manifest import StateClass
 from kaivc.names import ObjectId, check_name
 from kaivc.repository import OpenHome, Repository
 from kaivc.roots import refuse_root
@@ -39,6 +42,25 @@ def new(home: OpenHome, name: str, *, source: str | None = None, link: str | Non
     NameTaken, InvalidName, RefusedWorkspace and what a capture raises; nothing is there then.
     """
     check_name("agent", name)
+    with _name_held(home, name):
+        _check(home, name, source, link)
+        return _make(home, name, source, link)
+
+
+@contextmanager
+def _name_held(home: OpenHome, name: str) -> Iterator[None]:
+    """One maker of a name at a time."""
+    home.vfs.make_dirs(home.layout.locks, home.dir_mode)
+    fd = home.vfs.lock(home.layout.lock(name))
+    if fd is None:
+        raise NameTaken(f"another command is making or using {name!r}", unchanged="nothing was written", name=name)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _check(home: OpenHome, name: str, source: str | None, link: str | None) -> None:
     if home.catalog.agent(name) is not None:
         raise NameTaken(f"there is an agent {name!r} already", unchanged="nothing was written", name=name)
     final = home.layout.agent(name)
@@ -52,11 +74,10 @@ def new(home: OpenHome, name: str, *, source: str | None = None, link: str | Non
     for directory in filter(None, (source, link)):
         refuse_root(directory, home.layout, home.environ)
     if link is not None:
-        _check_link(home, link)
-    return _make(home, name, source, link)
+        _check_link(home, name, link)
 
 
-def _check_link(home: OpenHome, link: str) -> None:
+def _check_link(home: OpenHome, name: str, link: str) -> None:
     real = os.path.realpath(link)
     why = ""
     if not os.path.isdir(real):
@@ -65,10 +86,16 @@ def _check_link(home: OpenHome, link: str) -> None:
         why = "it lies on another disk than the home, so that files cannot be renamed into it"
     elif (real + "/").startswith(os.path.realpath(home.layout.root) + "/"):
         why = "it lies in the home"
-    elif real in {os.path.realpath(path) for path in home.local.workspaces.values()}:
-        why = "another agent is linked to it"
+    elif (os.path.realpath(home.layout.root) + "/").startswith(real + "/"):
+        why = "the home lies in it"
+    elif any(_overlap(real, os.path.realpath(path)) for agent, path in home.local.workspaces.items() if agent != name):
+        why = "it holds, lies in or is the workspace of another agent"
     if why:
         raise RefusedWorkspace(f"{link} cannot be linked: {why}", unchanged="nothing was written", path=link)
+
+
+def _overlap(one: str, two: str) -> bool:
+    return (one + "/").startswith(two + "/") or (two + "/").startswith(one + "/")
 
 
 def _make(home: OpenHome, name: str, source: str | None, link: str | None) -> AgentMade:
@@ -85,8 +112,10 @@ def _make(home: OpenHome, name: str, source: str | None, link: str | None) -> Ag
     vfs.remove_tree(final)
     vfs.rename(temporary, final)
     vfs.sync_dir(home.layout.root)
-    if link is not None:
-        _write_local(home, name, os.path.realpath(link))
+    if link is not None or name in home.local.workspaces:
+        _write_local(home, name, os.path.realpath(link) if link is not None else None)
+    if capture.files:
+        vfs.sync_disk()
     now = home.clock.now_ns()
     with home.catalog.transaction() as db:
         if home.catalog.agent(name) is not None:
@@ -98,16 +127,21 @@ def _make(home: OpenHome, name: str, source: str | None, link: str | None) -> Ag
     return AgentMade(name, path, len(capture.files), tuple(capture.notices()))
 
 
-def _write_local(home: OpenHome, name: str, path: str) -> None:
+def _write_local(home: OpenHome, name: str, path: str | None) -> None:
+    """Note where a linked workspace lies; None forgets what a cut command noted."""
     import yaml  # noqa: PLC0415 - 16 ms that only a link needs
 
-    text = ""
-    if os.path.exists(home.layout.local):
-        with open(home.layout.local, encoding="utf-8") as file:
-            text = file.read()
-    document = yaml.safe_load(text) or {}
-    document.setdefault("workspaces", {})[name] = path
-    home.vfs.replace(home.layout.local, yaml.safe_dump(document, sort_keys=True).encode())
+    with _name_held(home, "local.yaml"):
+        text = ""
+        if os.path.exists(home.layout.local):
+            with open(home.layout.local, encoding="utf-8") as file:
+                text = file.read()
+        document = yaml.safe_load(text) or {}
+        workspaces = document.setdefault("workspaces", {})
+        workspaces.pop(name, None)
+        if path is not None:
+            workspaces[name] = path
+        home.vfs.replace(home.layout.local, yaml.safe_dump(document, sort_keys=True).encode())
 
 
 # ---------------------------------------------------------------- copying a directory in
@@ -164,6 +198,8 @@ def _with_workspace(home: OpenHome, name: str, path: str) -> OpenHome:
 
 def _place(home: OpenHome, tree: DirTree, sink: _CopySink, capture: Capture, source: str) -> None:
     for path, entry in capture.files.items():
+        if capture.manifest.state_class(path) is StateClass.SECRET:
+            continue  # never read: `kai run` brings it
         parent, last = tree.at(path, create=True)
         if entry.mode == SYMLINK:
             home.vfs.symlink(capture.links[entry.oid], last, at=parent)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kaivc import versions
-from kaivc.errors import NoSuchRevision
-from kaivc.names import ReflogEntry, RefName, current_ref, heads_prefix, nearest
+from kaivc.errors import ChecksumMismatch, NoSuchRevision
+from kaivc.names import ObjectId, ReflogEntry, RefName, current_ref, heads_prefix, nearest
 from kaivc.repository import Repository
 
 
@@ -25,8 +25,15 @@ def reflog(repo: Repository, ref: str | None = "current", *, limit: int | None =
     name = _full_name(repo, ref) if ref is not None else None
     entries = repo.reflog(name, -1 if limit is None else limit)
     commits = {oid for entry in entries if entry.ref.startswith("refs/heads/") for oid in (entry.old, entry.new) if oid}
-    names = {oid.hex(): versions.describe(repo, oid).tag for oid in commits}
+    names = {oid.hex(): _tag(repo, oid) for oid in commits}
     return Reflog(repo.name, name, tuple(entries), names)
+
+
+def _tag(repo: Repository, oid: ObjectId) -> str:
+    try:
+        return versions.describe(repo, oid).tag
+    except ChecksumMismatch:
+        return oid.hex()[:12]
 
 
 def _full_name(repo: Repository, ref: str) -> RefName:

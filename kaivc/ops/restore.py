@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kaivc import intents, trees, versions
 from kaivc.capture import Capturer
 from kaivc.errors import NoSuchPath
-from kaivc.movement import Move, MovePlan, Mover
+from kaivc.movement import Move, MovePlan, Mover, landed_before
 from kaivc.names import nearest
 from kaivc.repository import Repository
 from kaivc.sinks import HashSink
@@ -23,6 +24,7 @@ def restore(
     reason: str = "",
     dry_run: bool = False,
     live: bool = False,
+    op_id: str | None = None,
 ) -> MovePlan:
     """Make ``paths`` (files or directories; all, if none) equal to the version ``source``.
 
@@ -32,8 +34,11 @@ def restore(
     if dry_run:
         return Mover(repo, _move(repo, paths, source, reason, live=live)).dry_run()
     with repo.lock():
-        intents.finish(repo)
-        return Mover(repo, _move(repo, paths, source, reason, live=live)).apply()
+        intents.finish(repo, live=live)
+        done = landed_before(repo, op_id)
+        if done is not None:
+            return done
+        return Mover(repo, replace(_move(repo, paths, source, reason, live=live), op_id=op_id)).apply()
 
 
 def _move(repo: Repository, paths: Sequence[str | bytes], source: str, reason: str, *, live: bool) -> Move:
@@ -49,6 +54,8 @@ def _select(repo: Repository, paths: list[bytes], target: versions.AgentVersion)
     known = files.keys() | live.keys()
     chosen: set[bytes] = set()
     for path in paths:
+        if not path:
+            raise NoSuchPath("an empty path names nothing", unchanged="nothing moved", hint="'.' means all")
         wanted = os.path.normpath(path)
         found = {name for name in known if wanted in (name, b".") or name.startswith(wanted + b"/")}
         if not found:

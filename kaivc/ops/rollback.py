@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kaivc import intents, versions
 from kaivc.errors import ChecksumMismatch, InvalidName, InvalidRollbackVersion, NoSuchRevision
-from kaivc.movement import Move, MovePlan, Mover
+from kaivc.movement import Move, MovePlan, Mover, landed_before
 from kaivc.names import Version, version_ref
 from kaivc.repository import Repository
 from kaivc.versions import AgentVersion
@@ -25,12 +25,14 @@ def rollback(
     ``force`` makes a damaged view anew, ``live`` goes on beside a running agent. Raises InvalidRollbackVersion,
     ChecksumMismatch, Incompatible or AgentBusy; nothing moves then.
     """
-    versions.check_notes(reason)
     if dry_run:
         return Mover(repo, _move(repo, to, reason, force=force, live=live)).dry_run()
     with repo.lock():
-        intents.finish(repo)
-        return Mover(repo, _move(repo, to, reason, force=force, live=live, op_id=op_id)).apply()
+        intents.finish(repo, live=live)
+        return (
+            landed_before(repo, op_id)
+            or Mover(repo, _move(repo, to, reason, force=force, live=live, op_id=op_id)).apply()
+        )
 
 
 def _move(repo: Repository, to: str, reason: str, *, force: bool, live: bool, op_id: str | None = None) -> Move:

@@ -6,19 +6,19 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from kaivc import leases, trees, versions
+from kaivc import intents, leases, trees, versions
+from kaivc.dirtree import DirTree
 from kaivc.drift import drifted
-from kaivc.errors import ChecksumMismatch, MissingSecret, NoEntry
+from kaivc.errors import ChecksumMismatch, MissingSecret, NoEntry, TooLarge
 from kaivc.manifest import Manifest, StateClass
 from kaivc.repository import Repository
 from kaivc.roots import live_manifest
 from kaivc.settings import SecretFile
 from kaivc.trees import show
-from kaivc.vfs import Vfs
 
 MAX_SECRET = 1 << 20
 
@@ -39,8 +39,11 @@ def run(repo: Repository, command: Sequence[str] = (), *, dirty: bool = False) -
     Raises ChecksumMismatch when a logic, config or lock file differs from ``current``, unless ``dirty``; NoEntry and
     MissingSecret; nothing ran then.
     """
-    version = versions.current(repo)
-    with leases.running(repo) as lease:
+    with ExitStack() as stack:
+        with repo.lock():
+            intents.finish(repo)  # a restore that was cut is finished before anything runs on it
+            lease = stack.enter_context(leases.running(repo))
+        version = versions.current(repo)
         if not dirty:
             _refuse_drift(repo)
         manifest = _manifest(repo)
@@ -124,7 +127,7 @@ def _bring_secrets(repo: Repository, manifest: Manifest) -> None:
                 path=show(path),
                 name=name,
             )
-        _write(repo.vfs, os.path.join(root, path), data)
+        _write(repo, path, data)
 
 
 def _secret(repo: Repository, name: str) -> bytes | None:
@@ -134,17 +137,22 @@ def _secret(repo: Repository, name: str) -> bytes | None:
     if isinstance(origin, SecretFile):
         try:
             with open(origin.path, "rb") as file:
-                return file.read(MAX_SECRET)
+                data = file.read(MAX_SECRET + 1)
         except OSError as error:
             raise MissingSecret(f"the source of {name} cannot be read: {error.strerror}", name=name) from error
+        if len(data) > MAX_SECRET:
+            raise TooLarge(f"the source of {name} has more than {MAX_SECRET} bytes", unchanged="nothing ran", name=name)
+        return data
     value = repo.home.environ.get(origin.name)
     return None if value is None else os.fsencode(value)
 
 
-def _write(vfs: Vfs, path: bytes, data: bytes) -> None:
-    vfs.make_dirs(os.fsdecode(os.path.dirname(path)))
-    fd = vfs.create(path, 0o600)
-    try:
-        vfs.write(fd, data)
-    finally:
-        vfs.close(fd)
+def _write(repo: Repository, path: bytes, data: bytes) -> None:
+    """Make the file, following no link out of the workspace."""
+    with DirTree(repo.vfs, repo.workspace, repo.home.dir_mode) as tree:
+        parent, name = tree.at(path, create=True)
+        fd = repo.vfs.create(name, 0o600, at=parent)
+        try:
+            repo.vfs.write(fd, data)
+        finally:
+            repo.vfs.close(fd)

@@ -39,7 +39,7 @@ def status(repo: Repository) -> Status:
     files = trees.flatten(repo.store, version.tree_oid) if version else {}
     manifest = versions.manifest_of(repo, version.tree_oid) if version else DEFAULT
     capture = Capturer(repo, HashSink(repo.home.format), files).run()
-    found = difference(capture, files, manifest)
+    found = difference(capture.files, files, capture.manifest, manifest)
     _remember(repo, capture)
     return Status(
         agent=repo.name,

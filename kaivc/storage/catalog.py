@@ -28,8 +28,8 @@ from kaivc.errors import (
 )
 
 FORMAT = 0
-BUSY_SECONDS = 30.0
-"""How long a transaction waits for another home-wide one; each takes milliseconds."""
+FORMATS = frozenset(["sha1", "sha256"])
+BUSY_SECONDS = 5.0
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -100,8 +100,9 @@ class AgentRow(NamedTuple):
 class Catalog:
     """The catalog at ``path``; one connection for each process and thread."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, wait: float = BUSY_SECONDS) -> None:
         self.path = path
+        self.wait = wait
         self._local = threading.local()
 
     # ------------------------------------------------------------ connection
@@ -120,10 +121,16 @@ class Catalog:
         return catalog
 
     @classmethod
-    def open(cls, path: str) -> Catalog:
-        """Open the catalog of a home; UnknownFormat when a later release wrote it."""
-        catalog = cls(path)
-        found = catalog.meta().get("format")
+    def open(cls, path: str, wait: float = BUSY_SECONDS) -> Catalog:
+        """Open the catalog of a home; UnknownFormat when another format wrote it.
+
+        ``wait`` is how many seconds a transaction waits for another.
+        """
+        catalog = cls(path, wait)
+        kept = catalog.meta()
+        found = kept.get("format")
+        if {"home_id", "object_format", "shared"} - kept.keys() or kept.get("object_format") not in FORMATS:
+            raise damaged("the home")
         if found != FORMAT:
             raise UnknownFormat(
                 f"the home's catalog has format {found!r}; this release knows {FORMAT}",
@@ -131,10 +138,9 @@ class Catalog:
             )
         return catalog
 
-    @staticmethod
-    def _connect(path: str, mode: str) -> sqlite3.Connection:
+    def _connect(self, path: str, mode: str) -> sqlite3.Connection:
         quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        return sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+        return sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, isolation_level=None, timeout=self.wait)
 
     @property
     def db(self) -> sqlite3.Connection:

@@ -6,6 +6,7 @@ still git's id of the whole. Blobs stream both ways, so memory is bounded at any
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from kaivc.names import ObjectId
 from kaivc.settings import Settings
 from kaivc.storage import index
 from kaivc.storage.catalog import Catalog
+from kaivc.storage.chunking import MAX_CHUNK
 from kaivc.storage.gitobjects import (
     Commit,
     Entry,
@@ -34,6 +36,8 @@ from kaivc.vfs import Vfs
 
 OPEN_READERS = 16
 KNOWN_TREES = 4096
+ZEROS = hashlib.sha256(bytes(MAX_CHUNK)).digest()
+"""The id of the chunk that a long run of zeros is cut into."""
 MAX_WHOLE = 256 << 20
 _KIND_OF = {RecordKind.CHUNK_LIST: Kind.BLOB}
 
@@ -86,6 +90,13 @@ class ObjectStore:
     def size(self, oid: ObjectId) -> int:
         """The size of an object in bytes."""
         return self.require(oid).size
+
+    def size_without_holes(self, oid: ObjectId) -> int:
+        """The bytes that a file of this blob takes on a disk that keeps holes, about."""
+        row = self.require(oid)
+        if row.kind != RecordKind.CHUNK_LIST:
+            return row.size
+        return sum(size for chunk_id, size in self.chunk_list(row) if chunk_id != ZEROS)
 
     def kind(self, oid: ObjectId) -> Kind:
         """What kind of object it is; MalformedObject for a chunk."""

@@ -14,6 +14,7 @@ import msgpack
 from kaivc.errors import ChecksumMismatch, StorageError, StorageFailed
 from kaivc.names import ObjectId
 from kaivc.storage import index, journal
+from kaivc.storage.catalog import damaged
 from kaivc.storage.chunking import Source, chunks
 from kaivc.storage.gitobjects import Kind
 from kaivc.storage.index import ObjectRow, PackRow, PackState
@@ -170,6 +171,8 @@ class StoreWriter:
         adopted = {seq for _, seq, _ in self._adopted}
         for row in journal.unpacked_ops(self._store.catalog, self._place.agent_id):
             if row.seq not in adopted and row.payload is not None:
+                if journal.digest_op(row.payload) != row.digest:
+                    raise damaged(f"operation {row.seq}")
                 where = pack.writer.add(RecordKind.OP, row.digest, row.payload, self._store.settings.compress_level)
                 self._adopted.append((pack.row.name, row.seq, where.offset))
 

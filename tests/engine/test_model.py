@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from kaivc.errors import NothingToCommit, NothingToUndo
+from kaivc.errors import InvalidManifest, NothingToCommit, NothingToUndo, RefusedPath
 from tests.engine.homes import Files, make_home, open_home, read, remove, write
 
 NAMES = st.sampled_from(["a.py", "b.txt", "state.json", "config.yaml", "d/x", "d/y", "d/e/z", "state/log"])
@@ -220,8 +220,6 @@ def test_any_tree_comes_back_byte_for_byte(
 
 
 def round_trip(base: Path, first: dict[bytes, tuple[str, bytes]], second: dict[bytes, tuple[str, bytes]]) -> None:
-    from kaivc.errors import RefusedPath
-
     agent = make_home(base / "home").new("bot")
     (agent.workspace / ".kaiignore").write_text("!*\n")
     workspace = os.fsencode(agent.workspace)
@@ -236,7 +234,7 @@ def round_trip(base: Path, first: dict[bytes, tuple[str, bytes]], second: dict[b
         build(workspace, tree)
         try:
             version = agent.commit(bump="minor", allow_empty=True)
-        except RefusedPath:
+        except (InvalidManifest, RefusedPath):
             return  # a name that no tree may hold, a collision, or a link that leads out
         taken[version.tag] = listing(workspace)
     for tag in [*taken, *reversed(taken)]:
