@@ -439,7 +439,8 @@ class Capturer:
                 oid = self._sink.put_blob(_FileSource(fd, before.st_size), before.st_size)
                 if signature(os.fstat(fd)) != signature(before):
                     raise _Unsettled
-            self._remember(path, before, wal, oid)
+            if path not in self._result.plain_databases:  # whether its side files are its own is asked each time
+                self._remember(path, before, wal, oid)
             return oid
         finally:
             os.close(fd)

@@ -70,7 +70,7 @@ class MovePlan:
 
 def landed_before(repo: Repository, op_id: str | None) -> MovePlan | None:
     """What an operation of that id did, if it landed: repeating it does nothing more."""
-    if op_id is None:
+    if check_op_id(op_id) is None or op_id is None:
         return None
     seq = journal.op_seq(repo.catalog, repo.id, op_id)
     if seq is None:
@@ -147,6 +147,8 @@ class Mover:
             if not move.live:
                 plan = self._guard(capture, plan, writer, guards)
             dirty = self._dirty(capture, plan)
+            if mended:
+                capture.left_out.append(f"the views of {', '.join(mended)} shared a damaged file: see `kai verify`")
             if self._is_there_already(plan):
                 return self._describe(capture, plan, dirty)
             workspace.check_space(repo, plan)
@@ -156,9 +158,6 @@ class Mover:
             intents.finish_landed(repo, f"{repo.name} is moved: its log has it as entry {done.seq}")
         if move.to is not None:
             views.evict(repo)
-        if mended:
-            note = f"the views of {', '.join(mended)} shared a damaged file: check them with `kai verify`"
-            return replace(done, notices=(*done.notices, note))
         return done
 
     def _is_there_already(self, plan: RestorePlan) -> bool:

@@ -35,7 +35,7 @@ class Write:
 class RestorePlan:
     """What a restore does; ``left`` is what stood at each path that changes, ``base`` the commit in force then.
 
-    ``plain_sides`` are named like side files of databases, and are files of their own.
+    ``plain_sides`` are files of the target that are only named like side files of databases.
     """
 
     op: str
@@ -169,7 +169,7 @@ class Planner:
         self._also([write.path for write in writes if write.path not in self._capture.files])
         left = self._capture.files
         changed = {path: left[path] for path in [*removes, *(write.path for write in writes)] if path in left}
-        sides = frozenset(path for path in (*left, *self._target) if path.endswith(SIDE_SUFFIXES))
+        sides = frozenset(path for path in self._target if path.endswith(SIDE_SUFFIXES))
         plan = RestorePlan(op, self._base, tuple(writes), tuple(removes), changed, tuple(kept), live, sides)
         reasons += self._in_the_way(plan)
         if reasons:

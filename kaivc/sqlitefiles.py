@@ -97,7 +97,7 @@ def log_size(path: bytes) -> int:
 def _begin(path: bytes, timeout: float) -> sqlite3.Connection:
     last: sqlite3.Error | None = None
     # A writing connection that is the last to close puts the log into the main file; a reading one leaves side files.
-    for mode in ("ro", "rw") if log_size(path) else ("rw", "ro"):
+    for mode in ("ro", "rw") if _has_log(path) else ("rw", "ro"):
         connection = _connect(path, mode, timeout)
         try:
             connection.execute("BEGIN")
@@ -107,6 +107,8 @@ def _begin(path: bytes, timeout: float) -> sqlite3.Connection:
             if _is_busy(error):
                 raise _unsettled(path, error) from error
             last = error
+            if _is_no_database(error):
+                break  # a writing connection would remove the log that it takes for its own
         else:
             return connection
     if last is not None and not _is_no_database(last) and _has_log(path):
@@ -119,7 +121,7 @@ def _is_no_database(error: sqlite3.Error) -> bool:
 
 
 def _has_log(path: bytes) -> bool:
-    return any(os.path.exists(path + it) and os.path.getsize(path + it) for it in (b"-wal", b"-journal"))
+    return any(os.path.isfile(path + it) and os.path.getsize(path + it) for it in (b"-wal", b"-journal"))
 
 
 def backup(path: bytes, to: Scratch, timeout: float) -> BinaryIO:
@@ -204,6 +206,10 @@ class Guards:
 
         Raises AgentBusy when it cannot be looked at within the wait.
         """
+        try:
+            _begin(path, self._wait).close()
+        except NotReadable:
+            return False
         connection = _connect(path, "rw", 0)
         waited = 0.0
         while True:
