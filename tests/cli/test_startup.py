@@ -1,5 +1,6 @@
 """What a command imports: the fast path nothing, the others only their own."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,10 @@ from tests.cli.doors import process
 
 def imported(*args: str, cwd: Path) -> set[str]:
     script = "import sys; from kaivc.cli.main import main; main(); print(*sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", script, *args], cwd=cwd, capture_output=True, text=True, check=True)
+    # Measuring coverage imports modules of its own.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    command = [sys.executable, "-c", script, *args]
+    done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=True)
     return set(done.stderr.split())
 
 

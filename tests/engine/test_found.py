@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -337,7 +338,7 @@ def test_of_two_makers_of_one_name_one_is_told_so(tmp_path: Path) -> None:
     for name in ("s1", "s2"):
         (tmp_path / name).mkdir()
         write(tmp_path / name, {"who": name.encode(), **{f"f{count}": b"x" * 1000 for count in range(200)}})
-    jobs = [partial(make_and_commit, path, tmp_path / name) for name in ("s1", "s2")]
+    jobs: list[Callable[[], object]] = [partial(make_and_commit, path, tmp_path / name) for name in ("s1", "s2")]
     assert sorted(together(jobs)) == ["E204", "ok"]
     agent = open_home(path).agent("bot")
     assert agent.verify().ok
@@ -395,10 +396,10 @@ def test_a_path_that_is_too_long_is_refused(agent: Agent) -> None:
 
 def test_too_many_files_are_refused(tmp_path: Path) -> None:
     agent = make_home(tmp_path / "home", limits__max_files="3").new("bot")
-    write(agent.workspace, {name: b"1" for name in "abcd"})
+    write(agent.workspace, dict.fromkeys("abcd", b"1"))
     with pytest.raises(TooLarge):
         agent.commit()
-    write(agent.workspace, {name: b"1" for name in "abc"})
+    write(agent.workspace, dict.fromkeys("abc", b"1"))
     agent.commit()
     assert not agent.status().dirty
 

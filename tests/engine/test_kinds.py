@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kaivc.api import Agent
-from kaivc.errors import KaiError, NothingToCommit, RefusedPath, RefusedWorkspace, TooLarge, UnreadablePath
+from kaivc.errors import KaiError, NothingToCommit, RefusedPath, RefusedWorkspace, TooLarge
 from tests.conftest import without_privileges
 from tests.engine.homes import ENVIRON, make_home, open_home, write
 
@@ -107,7 +106,6 @@ def test_an_unreadable_file_is_refused_by_name(tmp_path: Path) -> None:
         without_privileges([sys.executable, "-c", code]), capture_output=True, text=True, check=False, timeout=60
     )
     assert done.stdout.startswith("E311 locked cannot be read"), done
-    assert UnreadablePath.code == "E311"
     assert not agent.versions()
 
 
@@ -216,7 +214,7 @@ def test_two_gibibytes_in_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "home"
     workspace = make_home(path).new("bot").workspace
     code = f"""
-import os, random, resource, kaivc
+import os, random, kaivc
 agent = kaivc.open({str(path)!r}, environ={ENVIRON!r}).agent("bot")
 big = {str(workspace)!r} + "/state.bin"
 block = random.Random(1).randbytes(1 << 20)
@@ -231,13 +229,12 @@ agent.rollback("v1.0.0")
 with open(big, "rb") as file:
     file.seek(1 << 30); assert file.read(7) != b"changed"
     assert os.fstat(file.fileno()).st_size == 2 << 30
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     peak = int(done.stdout) >> 10
     print(f"peak {peak} MiB")
     assert peak < 256
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10 >= peak
 
 
 def test_nothing_to_commit_is_a_check_that_said_no(agent: Agent) -> None:

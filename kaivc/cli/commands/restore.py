@@ -22,11 +22,12 @@ def restore(
     source: Annotated[str, typer.Option("--from", metavar="REV", help="The version to take them from.")] = "current",
     dry_run: arguments.DryRun = False,
     live: arguments.Live = False,
+    op_id: arguments.OpId = None,
 ) -> None:
     """Bring files of a version into the workspace.
 
     `current` stays. What no version holds is saved as a backup first.
     """
     door: Invocation = ctx.obj
-    plan = door.agent(agent).restore(*(paths or ()), source=source, dry_run=dry_run, live=live)
+    plan = door.agent(agent).restore(*(paths or ()), source=source, dry_run=dry_run, live=live, op_id=op_id)
     door.answer(lambda: render.moved(plan), lambda: render.move_text(plan, door.paint, dry_run=dry_run))

@@ -14,11 +14,12 @@ def undo(
     reason: arguments.Reason = "",
     dry_run: arguments.DryRun = False,
     live: arguments.Live = False,
+    op_id: arguments.OpId = None,
 ) -> None:
     """Reverse the newest move of `current`.
 
     The newest that is neither undone nor itself an undo; the workspace comes back too.
     """
     door: Invocation = ctx.obj
-    plan = door.agent(agent).undo(reason=reason, dry_run=dry_run, live=live)
+    plan = door.agent(agent).undo(reason=reason, dry_run=dry_run, live=live, op_id=op_id)
     door.answer(lambda: render.moved(plan), lambda: render.move_text(plan, door.paint, dry_run=dry_run))
