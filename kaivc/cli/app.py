@@ -42,8 +42,15 @@ CONTEXT = {"help_option_names": ["-h", "--help"]}
 COMPLETION = "_KAI_COMPLETE"
 
 
-def run(args: list[str]) -> int:
-    """Carry out a command line; the exit code. Every error but a broken pipe ends here."""
+LEFT_OPEN: list[Invocation] = []
+"""What a process that is about to leave has open."""
+
+
+def run(args: list[str], *, leaving: bool = False) -> int:
+    """Carry out a command line; the exit code. Every error but a broken pipe ends here.
+
+    A process that is ``leaving`` does not close what is open.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -61,7 +68,10 @@ def run(args: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the door: whatever happened, it is said in one line
         return report(error, invocation)
     finally:
-        invocation.close()
+        if leaving:
+            LEFT_OPEN.append(invocation)
+        else:
+            invocation.close()
 
 
 def _expected(args: list[str]) -> Invocation:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 
 from kaivc import __version__
@@ -12,6 +14,7 @@ from kaivc import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
 BROKEN_PIPE = 141
 """What a shell shows for a command that SIGPIPE ended."""
@@ -19,11 +22,11 @@ BROKEN_PIPE = 141
 UNWRITTEN = 11
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, leaving: bool = False) -> int:
     """Run one command line (that of the process, unless given); the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _answer(args)
+        code = _answer(args, leaving=leaving)
         if not sys.stdout.closed:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -36,18 +39,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def script() -> NoReturn:
+    """Run the process's command line and leave at once.
+
+    The catalog is not closed: closing it would copy its log into the main file, two syncs that nothing waits for.
+    """
+    code = main(leaving=True)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)
+
+
 def _give_up_stdout() -> None:
     """Close it: else the interpreter flushes it again at its end, and complains."""
-    import contextlib
-
     with contextlib.suppress(OSError):
         sys.stdout.close()
 
 
-def _answer(args: list[str]) -> int:
+def _answer(args: list[str], *, leaving: bool) -> int:
     if args in (["--version"], ["-V"]):
         print(f"kai {__version__}")
         return 0
     from kaivc.cli.app import run
 
-    return run(args)
+    return run(args, leaving=leaving)
