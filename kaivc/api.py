@@ -78,13 +78,16 @@ def open(  # noqa: A001 - kaivc.open
     layout = Layout(root)
     environment = dict(os.environ if environ is None else environ)
     merged = _settings(layout, environment, flags or {})
+    catalog = Catalog.open(layout.catalog, merged.lock_wait)
+    disk = vfs or Vfs()
+    disk.group = bool(catalog.meta()["shared"])
     return Home(
         OpenHome(
             layout=layout,
-            catalog=Catalog.open(layout.catalog, merged.lock_wait),
+            catalog=catalog,
             settings=merged,
             local=_local(layout),
-            vfs=vfs or Vfs(),
+            vfs=disk,
             clock=clock or SystemClock(),
             sleep=time.sleep,
             actor=actor or _actor(environment, merged),

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 
 from kaivc import inforce, plans, trees, versions, workspace
-from kaivc.errors import KaiError
+from kaivc.errors import KaiError, StorageFailed
 from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref
 from kaivc.plans import RestorePlan
 from kaivc.repository import Intent, Repository
@@ -76,7 +77,8 @@ def _sweep(repo: Repository) -> None:
     versions_dir = repo.layout.versions(repo.name)
     for name in os.listdir(versions_dir) if os.path.isdir(versions_dir) else []:
         if name.startswith((".new-", ".old-")):
-            repo.vfs.remove_tree(os.path.join(versions_dir, name))
+            with suppress(StorageFailed):  # another member of the group made it
+                repo.vfs.remove_tree(os.path.join(versions_dir, name))
 
 
 def finish_landed(repo: Repository, landed: str) -> None:

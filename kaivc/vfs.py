@@ -40,7 +40,9 @@ def mapped(doing: str, path: object) -> Iterator[None]:
 
 
 class Vfs:
-    """The real file system."""
+    """The real file system. With ``group``, what it makes for kaivc may be read and written by the group."""
+
+    group = False
 
     # ------------------------------------------------------------ files
 
@@ -52,7 +54,14 @@ class Vfs:
     def open_append(self, path: Path, mode: int = 0o600) -> int:
         """Open a file, made if absent, that every write goes to the end of."""
         with mapped("opening", path):
-            return os.open(path, _APPEND, mode)
+            fd = os.open(path, _APPEND, mode)
+            self._share(fd, mode)
+            return fd
+
+    def _share(self, fd: int, mode: int) -> None:
+        """Give the group what the owner has, whatever the umask says."""
+        if self.group and os.fstat(fd).st_uid == os.geteuid():
+            os.fchmod(fd, mode | (mode & 0o600) >> 3)
 
     def write(self, fd: int, data: bytes | memoryview) -> None:
         """Write all of ``data``."""
@@ -87,6 +96,7 @@ class Vfs:
         self.unlink(temporary, missing_ok=True)
         fd = self.create(temporary, mode)
         try:
+            self._share(fd, mode)
             self.write(fd, data)
             self.sync(fd)
         finally:
@@ -136,6 +146,8 @@ class Vfs:
         with mapped("making directory", path):
             try:
                 os.mkdir(path, mode, dir_fd=at)
+                if self.group:
+                    os.chmod(path, (mode & 0o770) | 0o2070, dir_fd=at)  # noqa: S103 - what "shared" means
             except FileExistsError:
                 if not stat.S_ISDIR(os.stat(path, dir_fd=at, follow_symlinks=False).st_mode):
                     raise
@@ -198,6 +210,11 @@ class Vfs:
 
     # ------------------------------------------------------------ attributes
 
+    def share(self, path: Path) -> None:
+        """Let the group read and write a file that another library made."""
+        with mapped("setting the mode of", path):
+            os.chmod(path, 0o660)
+
     def chmod_fd(self, fd: int, mode: int) -> None:
         """Set the permission bits of an open file."""
         with mapped("setting the mode of", fd):
@@ -227,6 +244,7 @@ class Vfs:
         with mapped("touching", path):
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
+                self._share(fd, 0o600)
                 os.utime(fd)
                 return os.fstat(fd).st_mtime_ns
             finally:

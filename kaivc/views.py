@@ -10,11 +10,12 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from kaivc import leases, materialise, trees, versions
 from kaivc.dirtree import DirTree
-from kaivc.errors import ChecksumMismatch, InvalidName, NoSuchRevision
+from kaivc.errors import ChecksumMismatch, InvalidName, NoSuchRevision, StorageFailed
 from kaivc.layout import META_FILE
 from kaivc.names import ObjectId, Version, version_ref
 from kaivc.plans import parents
@@ -320,7 +321,10 @@ class _Donor:
             return False
         old_parent, old_name = self._tree.at(source)
         parent, name = tree.at(path, create=True)
-        tree.vfs.link(old_name, name, old_parent, parent)
+        try:
+            tree.vfs.link(old_name, name, old_parent, parent)
+        except StorageFailed:  # a file of another user, or a disk without hard links: written instead
+            return False
         return True
 
     def close(self) -> None:
@@ -437,6 +441,7 @@ def evict(repo: Repository) -> list[str]:
         if kept < repo.settings.views_keep and total + row.own_bytes <= repo.settings.views_max_bytes:
             kept, total = kept + 1, total + row.own_bytes
         else:
-            drop_directory(repo, row.tag)
-            dropped.append(row.tag)
+            with suppress(StorageFailed):  # another member of the group made it
+                drop_directory(repo, row.tag)
+                dropped.append(row.tag)
     return dropped

@@ -40,7 +40,7 @@ def stage(repo: Repository, plan: RestorePlan) -> None:
     with DirTree(repo.vfs, repo.workspace) as workspace, DirTree(repo.vfs, directory) as staging:
         for number, write in enumerate(plan.writes):
             repo.home.progress("staging", number, len(plan.writes))
-            mode = _mode(workspace.stat(write.path), write)
+            mode = _mode(workspace.stat(write.path), write, shared=repo.home.shared)
             write_file(repo.store, staging, b"%d" % number, write.entry, mode, sync=not many)
         if many:
             repo.vfs.sync_disk()
@@ -50,13 +50,13 @@ def stage(repo: Repository, plan: RestorePlan) -> None:
     repo.vfs.sync_dir(repo.layout.kai)
 
 
-def _mode(existing: os.stat_result | None, write: Write) -> int:
+def _mode(existing: os.stat_result | None, write: Write, *, shared: bool) -> int:
     """Git's modes know only x: the other bits are those of the file that is replaced."""
     executable = write.entry.mode == EXECUTABLE
     if write.private:
         return 0o700 if executable else 0o600
     if existing is None or not stat.S_ISREG(existing.st_mode):
-        return plain_mode(write.entry)
+        return plain_mode(write.entry) | (0o020 if shared else 0)
     bits = stat.S_IMODE(existing.st_mode) & 0o666
     return bits | (bits & 0o444) >> 2 if executable else bits
 
@@ -221,7 +221,10 @@ class Applier:
             fresh = name + b".%d" % count
         self._side_files(workspace, displaced, path, fresh)
         parent, last = workspace.at(path)
-        self._vfs.link(last, fresh, parent, displaced.fd)
+        try:
+            self._vfs.link(last, fresh, parent, displaced.fd)
+        except StorageFailed:  # a file of another user, or a disk without hard links
+            self._vfs.rename(last, fresh, parent, displaced.fd)
 
     def _remove_hollow(self, workspace: DirTree, path: bytes) -> None:
         """Remove a directory that holds nothing but directories."""

@@ -46,6 +46,7 @@ def init(vfs: Vfs, path: str, *, object_format: str = "sha256", shared: bool = F
     if above is not None:
         raise RefusedWorkspace(f"{layout.root} lies in the home {above}", unchanged="nothing was written", path=above)
     vfs.make_dirs(layout.root, 0o777)
+    vfs.group = shared
     made = HomeMade(layout.root, object_format, secrets.token_hex(16), shared)
     temporary = Layout(os.path.join(layout.root, f".kai-new-{secrets.token_hex(4)}"))
     _fill(vfs, temporary, made)
@@ -67,4 +68,6 @@ def _fill(vfs: Vfs, layout: Layout, made: HomeMade) -> None:
     vfs.replace(layout.config, CONFIG, 0o660 if made.shared else 0o600)
     meta = {"home_id": made.home_id, "object_format": made.object_format, "shared": int(made.shared)}
     Catalog.create(layout.catalog, meta).close()
+    if made.shared:
+        vfs.share(layout.catalog)
     vfs.sync_dir(layout.kai)
