@@ -283,10 +283,13 @@ def test_any_tree_of_keys_is_read_or_refused(tree):
 
 def test_a_hostile_pattern_costs_little():
     manifest = parse(b"private: ['" + b"*a" * 400 + b"b']")
-    start = time.process_time()
-    for number in range(100):
-        manifest.is_private(b"a" * 200 + b"/%d" % number)
-    assert time.process_time() - start < 0.2
+    best = float("inf")
+    for _ in range(5):  # a loaded machine slows some of them, an exponential pattern all
+        start = time.process_time()
+        for number in range(100):
+            manifest.is_private(b"a" * 200 + b"/%d" % number)
+        best = min(best, time.process_time() - start)
+    assert best < 0.2
 
 
 # ---------------------------------------------------------------- counters

@@ -262,11 +262,14 @@ def test_trims_spaces_as_git_does(line, bare):
     ],
 )
 def test_no_pattern_takes_long(pattern, path):
-    start = time.process_time()
-    patterns = Patterns([compile_pattern(pattern)])
-    for _ in range(20):
-        patterns.verdict(path, is_directory=False)
-    assert time.process_time() - start < 0.1
+    best = float("inf")
+    for _ in range(7):  # a loaded machine slows some of them, an exponential pattern all
+        start = time.process_time()
+        patterns = Patterns([compile_pattern(pattern)])
+        for _ in range(20):
+            patterns.verdict(path, is_directory=False)
+        best = min(best, time.process_time() - start)
+    assert best < 0.1
 
 
 @given(st.binary(max_size=30), st.binary(min_size=1, max_size=30))
