@@ -81,6 +81,14 @@ class Capture:
         return lines
 
 
+def _is_there(name: bytes, parent: int) -> bool:
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
 def _above(path: bytes) -> Iterator[bytes]:
     while path := path.rpartition(b"/")[0]:
         yield path
@@ -308,7 +316,8 @@ class Capturer:
 
     def _file(self, parent: int, name: bytes, path: bytes, status: os.stat_result, names: set[bytes]) -> None:
         result = self._result
-        self._check_limits(path)
+        if not self._within_limits(path):
+            return
         if self._is_secret(path):
             result.files[path] = Entry(FILE, self._secret(path))
             return
@@ -357,21 +366,25 @@ class Capturer:
         data = manifests.SECRET_PREFIX + name.encode()
         return self._sink.put_blob(BytesSource(data), len(data))
 
-    def _check_limits(self, path: bytes) -> None:
+    def _within_limits(self, path: bytes) -> bool:
         limit = self._repo.settings.limits_max_files
-        if len(self._result.files) >= limit:
+        if len(self._result.files) >= limit and self._spare is None:
             raise TooLarge(
                 f"the workspace holds more than {limit} files",
                 unchanged="nothing was written",
                 hint="raise `limits.max_files` in .kai/config.yaml, or list some in .kaiignore",
             )
-        if len(path) > MAX_PATH:
+        if len(path) <= MAX_PATH:
+            return True
+        if self._spare is None:
             raise RefusedPath(
                 f"a path of {len(path)} bytes is longer than a disk takes in one piece: {show(path[:60])}...",
                 unchanged="nothing was written",
                 hint="nest it less deep, or list it in .kaiignore",
                 path=show(path),
             )
+        self._result.left_out.append(f"{show(path[:60])}... has a path that no version can hold: it stays as it is")
+        return False
 
     def _check_size(self, path: bytes, status: os.stat_result) -> None:
         limit = self._repo.settings.limits_max_file
@@ -415,7 +428,8 @@ class Capturer:
             except _Unsettled:
                 continue
             except FileNotFoundError:
-                return None
+                if not _is_there(name, parent):
+                    return None
             except OSError as error:
                 if self._spare is None or path in self._wanted:
                     raise _unreadable(path, error) from error

@@ -90,6 +90,8 @@ class DirTree:
         except RefusedPath:
             return None
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
             raise StorageFailed(f"looking at {show(path)}: {error.strerror}") from error
 
     def is_dir(self, path: bytes) -> bool:

@@ -53,7 +53,7 @@ def finish(repo: Repository, *, guarded: bool = False, live: bool = False) -> li
     moved_workspace = any(row.kind == WORKSPACE for row in rows)
     for row in rows:
         if row.kind == WORKSPACE:
-            _restore(repo, row, guarded=guarded or live)
+            _restore(repo, row, guarded=guarded, live=live)
             # Synced: done again after a power cut it would undo what the agent wrote since.
             with repo.catalog.transaction() as db:
                 journal.drop_intents(db, [row.id])
@@ -108,17 +108,19 @@ EFFECTS: dict[str, Callable[..., None]] = {LINK: _link, LOG: _log}
 # ---------------------------------------------------------------- the workspace
 
 
-def _restore(repo: Repository, row: IntentRow, *, guarded: bool) -> None:
+def _restore(repo: Repository, row: IntentRow, *, guarded: bool, live: bool) -> None:
     plan, number = plans.decode_plan(row.payload)
+    repo.vfs.make_dirs(repo.workspace, repo.home.dir_mode)
     with Guards(repo.settings.lock_wait, repo.home.sleep) as guards:
-        if not guarded and not plan.live:
+        if not guarded and not live and not plan.live:
             for path in Applier(repo, plan).left_to_do():
                 full = os.path.join(os.fsencode(repo.workspace), path)
                 if workspace.is_database(full) and guards.watch(full):
                     guards.lock(full)
         moved = Applier(repo, plan).run()
     # The databases' locks are let go before this: whoever waited for one has the old file open.
-    _save_late_changes(repo, plan, moved, number, row.id)
+    held = guarded and not plan.live
+    _save_late_changes(repo, plan, [it for it in moved if not (held and it.is_database)], number, row.id)
 
 
 def _clean_up(repo: Repository, payload: bytes) -> None:
@@ -128,14 +130,17 @@ def _clean_up(repo: Repository, payload: bytes) -> None:
 
 def _save_late_changes(repo: Repository, plan: RestorePlan, moved: list[Displaced], number: int, intent: int) -> None:
     """Add what was written to a displaced file after it was captured to the backup."""
+    rounds: list[dict[bytes, Entry]] = []
     with StoreWriter(repo.store) as writer:
-        late = {}
         for item in moved:
             entry = _entry_of(repo, plan, item, writer)
             if entry is not None and entry != plan.left.get(item.path):
-                late[item.path] = entry
-        if late:
-            _amend(repo, writer, late, plan, number, intent)
+                free = next((late for late in rounds if item.path not in late), None)
+                if free is None:
+                    rounds.append(free := {})
+                free[item.path] = entry
+        for late in rounds:
+            _amend(repo, writer, late, plan, number, intent if late is rounds[-1] else None)
 
 
 def _entry_of(repo: Repository, plan: RestorePlan, item: Displaced, writer: StoreWriter) -> Entry | None:
@@ -147,8 +152,6 @@ def _entry_of(repo: Repository, plan: RestorePlan, item: Displaced, writer: Stor
         return Entry(SYMLINK, writer.put(Kind.BLOB, os.fsencode(os.readlink(path))))
     git_mode = EXECUTABLE if mode & stat.S_IXUSR else FILE
     if workspace.is_database(path):
-        if not plan.live and not item.again and not os.path.exists(path + b"-wal"):
-            return None  # It was locked from before it was captured, and is moved now: SQLite writes to it no more.
         return Entry(git_mode, _put_database(repo, path, writer))
     with open(path, "rb") as file:
         return Entry(git_mode, writer.put_blob(file, os.fstat(file.fileno()).st_size))
@@ -166,7 +169,7 @@ def _put_database(repo: Repository, path: bytes, writer: StoreWriter) -> ObjectI
 
 
 def _amend(
-    repo: Repository, writer: StoreWriter, late: dict[bytes, Entry], plan: RestorePlan, number: int, intent: int
+    repo: Repository, writer: StoreWriter, late: dict[bytes, Entry], plan: RestorePlan, number: int, intent: int | None
 ) -> None:
     """Move the backup on to one with the late changes, or make it if the workspace was clean.
 
@@ -184,4 +187,4 @@ def _amend(
     commit = versions.write_commit(writer, draft, fold=False)
     update = RefUpdate(name, Exactly(old) if old else Absent(), commit, actor, notes)
     op = Op("backup", repo.new_op_id(), str(actor), now, notes, backup=number)
-    repo.land(writer, [update], op, also=lambda db: journal.drop_intents(db, [intent]))
+    repo.land(writer, [update], op, also=lambda db: journal.drop_intents(db, [intent] if intent is not None else []))

@@ -45,6 +45,7 @@ def is_running(repo: Repository) -> bool:
 
 def _keep_out(repo: Repository) -> int | None:
     """The lease, for nobody else; None if a run holds it. A look at it by others passes in a moment."""
+    repo.vfs.make_dirs(repo.layout.locks, repo.home.dir_mode)
     for _ in range(LOOKS):
         fd = repo.vfs.lock(repo.layout.lease(repo.name))
         if fd is not None:

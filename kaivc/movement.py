@@ -154,6 +154,8 @@ class Mover:
             workspace.check_space(repo, plan)
             with self._corrupt():
                 workspace.stage(repo, plan)
+            if plan:
+                workspace.rehearse(repo, plan)
             done = self._land(writer, capture, plan, dirty)
             intents.finish_landed(repo, f"{repo.name} is moved: its log has it as entry {done.seq}")
         if move.to is not None:
@@ -313,7 +315,7 @@ class Mover:
             notes,
             "rollback",
             self._repo.home.actor,
-            now_ns // 1_000_000_000,
+            max(0, now_ns // 1_000_000_000),
         )
         return versions.write_commit(writer, draft, fold=False)
 

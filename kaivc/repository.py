@@ -81,7 +81,7 @@ class OpenHome:
 
     def repository(self, name: str) -> Repository:
         """One agent; NoSuchAgent with the nearest names."""
-        row = self.catalog.agent(name)
+        row = self.catalog.agent(name) if name.isascii() else None
         if row is None:
             names = self.catalog.agent_names()
             close = nearest(name, names)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import io
 import os
 import sqlite3
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Self
@@ -24,6 +26,7 @@ from kaivc.vfs import Vfs
 MAGIC = b"SQLite format 3\0"
 SIDE_SUFFIXES = (b"-wal", b"-journal", b"-shm")
 POLL = 0.01
+SHM_VERSION = 3_007_000
 IN_MEMORY = 32 << 20
 HEADER = 100
 """Bytes of the header; 18 and 19 say whether the database is in WAL mode."""
@@ -39,6 +42,23 @@ def base_of(name: bytes) -> bytes | None:
         if name.endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return None
+
+
+def is_side_file(path: bytes, suffix: bytes) -> bool:
+    """Whether a file is what SQLite writes under such a name, by its first bytes (https://sqlite.org/fileformat2.html)."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        head = os.pread(fd, 8, 0)
+    finally:
+        os.close(fd)
+    if suffix == b"-wal":
+        return head[:4] in (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+    if suffix == b"-journal":
+        return head == b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
+    return head[:4] == SHM_VERSION.to_bytes(4, sys.byteorder)
 
 
 def open_inodes() -> dict[tuple[int, int], int]:
@@ -88,10 +108,7 @@ def reading(path: bytes, timeout: float) -> Iterator[sqlite3.Connection]:
 
 def log_size(path: bytes) -> int:
     """How many bytes the write-ahead log of a database has."""
-    try:
-        return os.stat(path + b"-wal").st_size
-    except OSError:
-        return 0
+    return _size(path + b"-wal")
 
 
 def _begin(path: bytes, timeout: float) -> sqlite3.Connection:
@@ -120,8 +137,16 @@ def _is_no_database(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT"))
 
 
+def _size(path: bytes) -> int:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
 def _has_log(path: bytes) -> bool:
-    return any(os.path.isfile(path + it) and os.path.getsize(path + it) for it in (b"-wal", b"-journal"))
+    return any(_size(path + it) for it in (b"-wal", b"-journal"))
 
 
 def backup(path: bytes, to: Scratch, timeout: float) -> BinaryIO:
@@ -206,9 +231,7 @@ class Guards:
 
         Raises AgentBusy when it cannot be looked at within the wait.
         """
-        try:
-            _begin(path, self._wait).close()
-        except NotReadable:
+        if _is_foreign(path):
             return False
         connection = _connect(path, "rw", 0)
         waited = 0.0
@@ -217,10 +240,11 @@ class Guards:
                 connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
                 version = connection.execute("PRAGMA data_version").fetchone()[0]
             except sqlite3.Error as error:
-                if not _is_busy(error) or waited >= self._wait:
+                # Busy, or in the middle of being opened or closed by another: not at once taken for what it is not.
+                if waited >= self._wait:
                     connection.close()
-                if not _is_busy(error):
-                    return False
+                    if not _is_busy(error):
+                        return False
                 waited = self._pause(path, waited)
             else:
                 self._held[path] = _Guard(path, connection, version, os.stat(path).st_ino)
@@ -273,6 +297,18 @@ class _HeldFile:
             data = data[:18] + b"\x02\x02" + data[20:]
         self._at += len(data)
         return data
+
+
+def _is_foreign(path: bytes) -> bool:
+    """Whether SQLite says that a file is no database of its own. A reading connection leaves its neighbours alone."""
+    connection = _connect(path, "ro", 0)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        return _is_no_database(error)
+    finally:
+        connection.close()
+    return False
 
 
 class _Guard:

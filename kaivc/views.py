@@ -91,12 +91,19 @@ class View:
         if not self.exists():
             self.build()
             return []
-        problems = self.check()
-        if not problems:
+        try:
+            problems = self.check()
+            if problems and force:
+                return self._mend(problems)
+        except (ViewDamaged, StorageFailed, OSError):
+            if not force:
+                raise
+            drop_directory(self._repo, self._version.tag)
+            self.build()
             return []
-        if not force:
+        if problems:
             raise self.mismatch(problems)
-        return self._mend(problems)
+        return []
 
     def _mend(self, problems: list[Problem]) -> list[str]:
         """Give each damaged path a new inode, in place, so that the directory is there at every moment."""
@@ -117,7 +124,8 @@ class View:
         return shared
 
     def _mend_one(self, tree: DirTree, path: bytes) -> None:
-        fresh = path + b".kai-new"
+        parent_path, slash, _ = path.rpartition(b"/")
+        fresh = parent_path + slash + b".kai-new"
         for there in (path, fresh):
             status = tree.stat(there)
             if status is not None and (there == fresh or stat.S_ISDIR(status.st_mode) or path not in self._expected()):
@@ -132,7 +140,7 @@ class View:
         else:
             return
         parent, name = tree.at(path)
-        tree.vfs.rename(name + b".kai-new", name, parent, parent)
+        tree.vfs.rename(b".kai-new", name, parent, parent)
 
     def _sharing(self, inodes: list[int]) -> list[str]:
         """The other views that have a file of these inodes."""
@@ -281,7 +289,10 @@ class View:
         if wants_link:
             found = self._repo.store.format.hash(Kind.BLOB, os.fsencode(os.readlink(name, dir_fd=parent)))
         else:
-            found = hash_file(self._repo, name, parent)
+            try:
+                found = hash_file(self._repo, name, parent)
+            except OSError as error:
+                return Problem(os.fsdecode(path), expected.hex(), str(error.strerror))
         return None if found == expected else Problem(os.fsdecode(path), expected.hex(), found.hex())
 
     # ------------------------------------------------------------ seals
@@ -291,6 +302,8 @@ class View:
             return dict(_walk(os.fsencode(self.path), b""))
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise self.mismatch([Problem(".", "a readable directory", str(error.strerror))]) from error
 
     def _seal(self, statuses: dict[bytes, os.stat_result], row: ViewRow) -> None:
         rows = [_seal(status, self._oid(path)) for path, status in statuses.items()]
@@ -393,7 +406,7 @@ def drop_directory(repo: Repository, tag: str) -> None:
     root = os.fsencode(repo.layout.view(repo.name, tag))
     if not os.path.isdir(root):
         return
-    statuses = dict(_walk(root, b""))
+    statuses = _readable(root)
     inodes = {(status.st_dev, status.st_ino) for status in statuses.values()}
     shared = {
         (status.st_dev, status.st_ino): seals[status.st_dev, status.st_ino]
@@ -410,6 +423,13 @@ def drop_directory(repo: Repository, tag: str) -> None:
         caches.drop_view(db, repo.id, tag)
         caches.drop_seals(db, repo.id, inodes - {(seal.dev, seal.inode) for seal in again})
         caches.put_seals(db, repo.id, again)
+
+
+def _readable(root: bytes) -> dict[bytes, os.stat_result]:
+    try:
+        return dict(_walk(root, b""))
+    except OSError:
+        return {}  # what cannot be looked at has no seals worth keeping
 
 
 def _is_sealed(status: os.stat_result, seals: dict[tuple[int, int], Seal]) -> bool:
@@ -441,7 +461,7 @@ def evict(repo: Repository) -> list[str]:
         if kept < repo.settings.views_keep and total + row.own_bytes <= repo.settings.views_max_bytes:
             kept, total = kept + 1, total + row.own_bytes
         else:
-            with suppress(StorageFailed):  # another member of the group made it
+            with suppress(StorageFailed, OSError):  # another member of the group made it
                 drop_directory(repo, row.tag)
                 dropped.append(row.tag)
     return dropped

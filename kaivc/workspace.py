@@ -7,6 +7,7 @@ replaced or removed is never overwritten: it gets a second name under ``.kai/dis
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from kaivc import sqlitefiles
 from kaivc.capture import Capture, is_settled, signature
 from kaivc.dirtree import DirTree
-from kaivc.errors import NoSpace, StorageFailed
+from kaivc.errors import Incompatible, NoSpace, RefusedPath, StorageFailed
 from kaivc.materialise import plain_mode, write_file
 from kaivc.names import ObjectId
 from kaivc.plans import RestorePlan, Write, parents
@@ -22,7 +23,10 @@ from kaivc.repository import Repository
 from kaivc.sinks import HashSink
 from kaivc.sqlitefiles import SIDE_SUFFIXES, Guards
 from kaivc.storage.gitobjects import EXECUTABLE, Kind
+from kaivc.trees import show
 
+_MOVED = re.compile(rb"([rw]\d+)(\.\d+)?\Z")
+PROBE = b".kai-probe"
 MANY = 64
 """From this many files on, one sync of the disk is cheaper than one for each."""
 
@@ -59,6 +63,67 @@ def _mode(existing: os.stat_result | None, write: Write, *, shared: bool) -> int
         return plain_mode(write.entry) | (0o020 if shared else 0)
     bits = stat.S_IMODE(existing.st_mode) & 0o666
     return bits | (bits & 0o444) >> 2 if executable else bits
+
+
+# ---------------------------------------------------------------- rehearse
+
+
+def rehearse(repo: Repository, plan: RestorePlan) -> None:
+    """Try on every directory and file what applying will do to it, leaving no trace; Incompatible if one refuses.
+
+    Mounts of the same disk and immutable files show in no status.
+    """
+    directory = repo.layout.staging(repo.name, plan.op)
+    repo.vfs.make_dirs(directory)
+    reasons = []
+    paths = [*plan.removes, *(write.path for write in plan.writes)]
+    with DirTree(repo.vfs, repo.workspace) as workspace, DirTree(repo.vfs, directory) as staging:
+        mount = _mount_of(staging.fd)
+        for above in sorted({b"", *(it for path in paths for it in parents(path))}):
+            if not above or workspace.is_dir(above):
+                fd = workspace.directory(above)
+                if _mount_of(fd) != mount:
+                    reasons.append(f"{show(above) or 'the workspace'} is a mount of its own")
+        for path in plan.left:
+            reasons += _try_file(workspace, staging, path)
+    if reasons:
+        raise Incompatible(
+            "the workspace cannot be brought there: " + "; ".join(reasons),
+            unchanged="nothing moved",
+            hint="mend what is named, then run the command again",
+            reasons=reasons,
+        )
+
+
+def _mount_of(fd: int) -> str:
+    """The mount that an open directory lies on; a bind mount of the same disk is another. Empty where /proc is not."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+            return next((line for line in file if line.startswith("mnt_id")), "")
+    except OSError:
+        return ""
+
+
+def _try_file(workspace: DirTree, staging: DirTree, path: bytes) -> list[str]:
+    """Give a file a second name for a moment. Another user's may refuse that and yet be renamed."""
+    status = workspace.stat(path)
+    if status is None or stat.S_ISDIR(status.st_mode):
+        return []
+    parent, name = workspace.at(path)
+    try:
+        workspace.vfs.link(name, PROBE, parent, staging.fd)
+    except StorageFailed as error:
+        above = os.fstat(parent)
+        mine = os.geteuid() in (0, status.st_uid)
+        if not mine and not (above.st_mode & stat.S_ISVTX and above.st_uid != os.geteuid()):
+            return []
+        return [f"{show(path)} cannot be replaced: {_cause(error)}"]
+    workspace.vfs.unlink(PROBE, at=staging.fd)
+    return []
+
+
+def _cause(error: StorageFailed) -> str:
+    return str(getattr(error.__cause__, "strerror", None) or error.what)
 
 
 # ---------------------------------------------------------------- guard
@@ -103,7 +168,7 @@ def _as_captured(repo: Repository, capture: Capture, path: bytes, full: bytes) -
     directory, slash, name = path.rpartition(b"/")
     known = capture.known.get(directory + slash, {}).get(name)
     wal = full + b"-wal"
-    wal_status = os.stat(wal) if os.path.exists(wal) and os.path.getsize(wal) else None
+    wal_status = os.stat(wal) if sqlitefiles.log_size(full) else None
     status = os.stat(full)
     if known is not None:
         if known.signature != signature(status, wal_status):
@@ -126,11 +191,7 @@ class Displaced:
 
     path: bytes
     name: bytes
-
-    @property
-    def again(self) -> bool:
-        """Whether the agent had put it there after a cut."""
-        return b"." in self.name
+    is_database: bool
 
 
 class Applier:
@@ -192,19 +253,27 @@ class Applier:
     def _remove(self, workspace: DirTree, displaced: DirTree, path: bytes, name: bytes) -> None:
         status = workspace.stat(path)
         if status is not None and not stat.S_ISDIR(status.st_mode) and displaced.stat(name) is None:
-            self._side_files(workspace, displaced, path, name)
+            self._move_sides(workspace, displaced, self._its_sides(workspace, displaced, path, name))
             parent, last = workspace.at(path)
             self._vfs.rename(last, name, parent, displaced.fd)
         self._drop_bytecode(workspace, path)
 
     def _write(self, workspace: DirTree, displaced: DirTree, staging: DirTree, write: Write, number: int) -> None:
         status = workspace.stat(write.path)
-        parent, last = workspace.at(write.path, create=True)
+        try:
+            parent, last = workspace.at(write.path, create=True)
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                self._remove_hollow(workspace, write.path)
+        except (RefusedPath, StorageFailed) as error:
+            raise Incompatible(
+                f"{show(write.path)} cannot be put in its place, for something was put there meanwhile: {error.what}",
+                unchanged="the names have moved; the workspace follows when the way is free",
+                hint=f"move what stands at {show(write.path)} or above it away, then run the command again",
+                path=show(write.path),
+            ) from error
         if status is None:
-            self._side_files(workspace, displaced, write.path, b"s%d" % number)
-        if status is not None and stat.S_ISDIR(status.st_mode):
-            self._remove_hollow(workspace, write.path)
-        elif status is not None:
+            self._move_sides(workspace, displaced, self._its_sides(workspace, displaced, write.path, b"s%d" % number))
+        elif not stat.S_ISDIR(status.st_mode):
             self._displace(workspace, displaced, write.path, status, b"w%d" % number)
         self._vfs.rename(b"%d" % number, last, staging.fd, parent)
         self._drop_bytecode(workspace, write.path)
@@ -216,15 +285,17 @@ class Applier:
         fresh, count = name, 0
         while (there := displaced.stat(fresh)) is not None:
             if there.st_ino == status.st_ino:
-                return  # cut between the link and the rename
+                break  # cut between the link and the rename
             count += 1
             fresh = name + b".%d" % count
-        self._side_files(workspace, displaced, path, fresh)
         parent, last = workspace.at(path)
-        try:
-            self._vfs.link(last, fresh, parent, displaced.fd)
-        except StorageFailed:  # a file of another user, or a disk without hard links
-            self._vfs.rename(last, fresh, parent, displaced.fd)
+        sides = self._its_sides(workspace, displaced, path, fresh)
+        if there is None:
+            try:
+                self._vfs.link(last, fresh, parent, displaced.fd)
+            except StorageFailed:  # a file of another user, or a disk without hard links
+                self._vfs.rename(last, fresh, parent, displaced.fd)
+        self._move_sides(workspace, displaced, sides)
 
     def _remove_hollow(self, workspace: DirTree, path: bytes) -> None:
         """Remove a directory that holds nothing but directories."""
@@ -234,19 +305,31 @@ class Applier:
         parent, name = workspace.at(path)
         self._vfs.remove_dir(name, at=parent)
 
-    def _side_files(self, workspace: DirTree, displaced: DirTree, path: bytes, name: bytes) -> None:
-        """A restored database beside the log of the one before would read wrong rows: its side files go first.
+    def _its_sides(self, workspace: DirTree, displaced: DirTree, path: bytes, name: bytes) -> list[tuple[bytes, bytes]]:
+        """The side files of a database at ``path``, and what they will be called among the displaced.
 
-        Whatever the file before was: a damaged one has lost the magic that tells it.
+        A restored database beside the log of the one before would read wrong rows. Whatever the file before was: a
+        damaged one has lost the magic that tells it. What is only named like a side file stays.
         """
+        full = os.path.join(os.fsencode(self._repo.workspace), path)
+        known = is_database(full)
+        found = []
         for suffix in SIDE_SUFFIXES:
-            side = path + suffix
-            status = workspace.stat(side)
-            if status is None or not stat.S_ISREG(status.st_mode) or side in self._plan.plain_sides:
+            status = workspace.stat(path + suffix)
+            if status is None or not stat.S_ISREG(status.st_mode) or path + suffix in self._plan.plain_sides:
                 continue
-            if displaced.stat(name + suffix) is None:
-                parent, last = workspace.at(side)
-                self._vfs.rename(last, name + suffix, parent, displaced.fd)
+            if (known or sqlitefiles.is_side_file(full + suffix, suffix)) and displaced.stat(name + suffix) is None:
+                found.append((path + suffix, name + suffix))
+        return found
+
+    def _move_sides(self, workspace: DirTree, displaced: DirTree, sides: list[tuple[bytes, bytes]]) -> None:
+        for side, name in sides:
+            parent, last = workspace.at(side)
+            try:
+                self._vfs.rename(last, name, parent, displaced.fd)
+            except StorageFailed:
+                if workspace.stat(side) is not None:
+                    raise  # else its owner has just removed it
 
     def _drop_bytecode(self, workspace: DirTree, path: bytes) -> None:
         """A restored source of equal size and time would run its old bytecode."""
@@ -288,7 +371,12 @@ class Applier:
         names = {b"r%d" % number: path for number, path in enumerate(self._plan.removes)}
         names |= {b"w%d" % number: write.path for number, write in enumerate(self._plan.writes)}
         there = sorted(os.fsencode(name) for name in os.listdir(self._displaced))
-        return [Displaced(names[base], name) for name in there if (base := name.split(b".")[0]) in names]
+        directory = os.fsencode(self._displaced)
+        return [
+            Displaced(names[match[1]], name, is_database(os.path.join(directory, name)))
+            for name in there
+            if (match := _MOVED.match(name)) and match[1] in names
+        ]
 
 
 def hash_file(repo: Repository, name: bytes, parent: int | None = None) -> ObjectId:

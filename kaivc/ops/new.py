@@ -22,6 +22,9 @@ from kaivc.storage.gitobjects import EXECUTABLE, SYMLINK, Kind
 from kaivc.storage.journal import GENESIS
 from kaivc.trees import show
 
+LOCAL = ".local"
+"""The lock of local.yaml; no agent has a name that begins so."""
+POLL = 0.01
 MARK = ".new"
 """Stands in a directory that was made, until the catalog names its agent."""
 
@@ -48,10 +51,13 @@ def new(home: OpenHome, name: str, *, source: str | None = None, link: str | Non
 
 
 @contextmanager
-def _name_held(home: OpenHome, name: str) -> Iterator[None]:
+def _name_held(home: OpenHome, name: str, wait: float = 0) -> Iterator[None]:
     """One maker of a name at a time."""
     home.vfs.make_dirs(home.layout.locks, home.dir_mode)
-    fd = home.vfs.lock(home.layout.lock(name))
+    waited = 0.0
+    while (fd := home.vfs.lock(home.layout.lock(name))) is None and waited < wait:
+        home.sleep(POLL)
+        waited += POLL
     if fd is None:
         raise NameTaken(f"another command is making or using {name!r}", unchanged="nothing was written", name=name)
     try:
@@ -131,7 +137,7 @@ def _write_local(home: OpenHome, name: str, path: str | None) -> None:
     """Note where a linked workspace lies; None forgets what a cut command noted."""
     import yaml  # noqa: PLC0415 - 16 ms that only a link needs
 
-    with _name_held(home, "local.yaml"):
+    with _name_held(home, LOCAL, wait=home.settings.lock_wait):
         text = ""
         if os.path.exists(home.layout.local):
             with open(home.layout.local, encoding="utf-8") as file:

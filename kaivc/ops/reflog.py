@@ -39,6 +39,8 @@ def _tag(repo: Repository, oid: ObjectId) -> str:
 def _full_name(repo: Repository, ref: str) -> RefName:
     if ref == "current":
         return current_ref(repo.name)
+    if not ref.isascii():
+        raise NoSuchRevision(f"{repo.name} has no ref {ref!r}", hint="see `kai reflog --all`")
     name = RefName(ref if ref.startswith("refs/") else heads_prefix(repo.name) + ref)
     if repo.ref(name) is None and not repo.reflog(name, 1):
         known = [known.removeprefix(heads_prefix(repo.name)) for known in repo.refs(heads_prefix(repo.name))]

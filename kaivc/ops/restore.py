@@ -43,8 +43,15 @@ def restore(
 
 def _move(repo: Repository, paths: Sequence[str | bytes], source: str, reason: str, *, live: bool) -> Move:
     target = versions.resolve(repo, source)
-    only = _select(repo, [os.fsencode(path) for path in paths], target) if paths else None
+    only = _select(repo, [_encoded(path) for path in paths], target) if paths else None
     return Move("restore", reason.strip() or f"restore from {target.tag}", None, target, only=only, live=live)
+
+
+def _encoded(path: str | bytes) -> bytes:
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise NoSuchPath(f"{path!r} is no path", unchanged="nothing moved") from error
 
 
 def _select(repo: Repository, paths: list[bytes], target: versions.AgentVersion) -> frozenset[bytes]:
