@@ -7,7 +7,6 @@ read as one committed state. What the stat cache knows is not read again.
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,29 +19,23 @@ from kaivc.errors import (
     RefusedPath,
     TooLarge,
     UnreadablePath,
-    UnsettledFile,
     WorkspaceError,
 )
 from kaivc.ignore import IgnoreRules
 from kaivc.layout import META_FILE
 from kaivc.manifest import Manifest, StateClass
 from kaivc.names import ObjectId
+from kaivc.reading import Reader, unreadable
 from kaivc.repository import Repository
 from kaivc.roots import IGNORE, MANIFEST, live_manifest, open_root, read_small, refuse_root
 from kaivc.sinks import BlobSink, BytesSource
-from kaivc.storage import caches
 from kaivc.storage.caches import Known
 from kaivc.storage.gitobjects import EXECUTABLE, FILE, SYMLINK, Entry, check_tree_name
 from kaivc.trees import MAX_DEPTH, MAX_PATH, Files, check_links, show
 
 SAID = 6
 """How many paths a notice names."""
-GRANULE_NS = 20_000_000
-"""A file system may give two writes within this time one mtime (a kernel tick is 1 to 10 ms)."""
 LINKS_THAT_GIT_REFUSES = frozenset([b".gitmodules", b"gitmod~1"])
-COARSE_NS = 2_000_000_000
-"""The same where mtimes are whole seconds."""
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass
@@ -81,38 +74,9 @@ class Capture:
         return lines
 
 
-def _is_there(name: bytes, parent: int) -> bool:
-    try:
-        os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except OSError:
-        return False
-    return True
-
-
 def _above(path: bytes) -> Iterator[bytes]:
     while path := path.rpartition(b"/")[0]:
         yield path
-
-
-class _Unsettled(Exception):
-    """The file changed while it was read."""
-
-
-class _FileSource:
-    """Exactly ``size`` bytes of a file; _Unsettled if it has fewer."""
-
-    def __init__(self, fd: int, size: int) -> None:
-        self._fd = fd
-        self._left = size
-        self._at = 0
-
-    def read(self, size: int, /) -> bytes:
-        data = os.pread(self._fd, min(size, self._left), self._at)
-        if not data and self._left and size:
-            raise _Unsettled
-        self._at += len(data)
-        self._left -= len(data)
-        return data
 
 
 class Capturer:
@@ -139,20 +103,15 @@ class Capturer:
         self._spare = spare
         self._base_manifest = base_manifest
         self._root = os.fsencode(repo.workspace)
-        self._open = sqlitefiles.open_inodes()
-        self._result = Capture()
+        self._reader = reader = Reader(repo, sink)
+        self._result = Capture(known=reader.known, databases=reader.databases, plain_databases=reader.plain_databases)
         self._rules = IgnoreRules.parse(None)
-        self._cache: dict[bytes, dict[bytes, Known]] = {}
         self._inodes: dict[tuple[int, int], bytes] = {}
-        self._now = 0
         self._wanted: set[bytes] = set()
 
     def run(self) -> Capture:
         """Walk and read everything; typed errors name the path that could not be."""
         repo, result = self._repo, self._result
-        self._cache = caches.known_files(repo.catalog, repo.id)
-        repo.vfs.make_dirs(repo.layout.tmp, repo.home.dir_mode)
-        self._now = repo.vfs.disk_now_ns(os.path.join(repo.layout.tmp, "clock"))
         refuse_root(repo.workspace, repo.layout, repo.home.environ)
         root = open_root(self._root)
         try:
@@ -162,7 +121,7 @@ class Capturer:
         finally:
             os.close(root)
         self._carry_secrets()
-        result.changed |= self._cache.keys() - result.known.keys()
+        result.changed |= self._reader.cache.keys() - result.known.keys()
         if self._spare is None:
             check_links(result.files, self._target)
         return result
@@ -224,15 +183,15 @@ class Capturer:
             with os.scandir(fd) as entries:
                 listing = sorted((os.fsencode(entry.name), entry) for entry in entries)
         except OSError as error:
-            raise _unreadable(prefix or b".", error) from error
+            raise unreadable(prefix or b".", error) from error
         names = {name for name, _ in listing}
         found = [(name, status) for name, entry in listing if (status := _lstat(entry, prefix + name)) is not None]
         for name, status in found:
             self._entry(fd, prefix, name, status, names, depth)
         if prefix and not found:
             self._result.empty_directories.append(prefix[:-1])
-        known = self._result.known.setdefault(prefix, {})
-        if known != self._cache.get(prefix, {}):
+        known = self._reader.known.setdefault(prefix, {})
+        if known != self._reader.cache.get(prefix, {}):
             self._result.changed.add(prefix)
 
     def _entry(
@@ -278,7 +237,7 @@ class Capturer:
             return
         except OSError as error:
             if self._spare is None:
-                raise _unreadable(path, error) from error
+                raise unreadable(path, error) from error
             self._result.left_out.append(f"{show(path)}/ cannot be read: it stays as it is")
             return
         try:
@@ -292,25 +251,9 @@ class Capturer:
             return False
         if self._rules.ignored(prefix + base, False):
             return False
-        if prefix + base in self._result.plain_databases:
+        if prefix + base in self._reader.plain_databases:
             return False
-        return prefix + base in self._result.databases or self._has_magic(fd, base)
-
-    def _has_magic(self, parent: int, name: bytes) -> bool:
-        try:
-            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode):
-                return False
-            mine = self._open.get((status.st_dev, status.st_ino))
-            if mine is not None:
-                return os.pread(mine, 16, 0) == sqlitefiles.MAGIC
-            fd = os.open(name, _READ, dir_fd=parent)
-        except OSError:
-            return False
-        try:
-            return os.pread(fd, 16, 0) == sqlitefiles.MAGIC
-        finally:
-            os.close(fd)
+        return prefix + base in self._reader.databases or self._reader.has_magic(fd, base)
 
     # ------------------------------------------------------------ files
 
@@ -350,11 +293,24 @@ class Capturer:
         self._check_size(path, status)
         if status.st_nlink > 1 and self._inodes.setdefault((status.st_dev, status.st_ino), path) != path:
             result.hard_links.append(path)
-        oid = self._known(parent, name, path, status, names)
-        oid = oid if oid is not None else self._read(parent, name, path)
+        oid = self._bytes(parent, name, path, status, names)
         if oid is None:
             return
         result.files[path] = Entry(EXECUTABLE if status.st_mode & stat.S_IXUSR else FILE, oid)
+
+    def _bytes(
+        self, parent: int, name: bytes, path: bytes, status: os.stat_result, names: set[bytes]
+    ) -> ObjectId | None:
+        oid = self._reader.known_id(parent, name, path, status, names)
+        if oid is not None:
+            return oid
+        try:
+            return self._reader.read(parent, name, path)
+        except UnreadablePath:
+            if self._spare is None or path in self._wanted:
+                raise
+            self._result.left_out.append(f"{show(path)} cannot be read: it stays as it is")
+            return None
 
     def _secret(self, path: bytes) -> ObjectId:
         name = self._result.manifest.secret_name(path)
@@ -396,138 +352,6 @@ class Capturer:
                 path=show(path),
             )
 
-    def _known(
-        self, parent: int, name: bytes, path: bytes, status: os.stat_result, names: set[bytes]
-    ) -> ObjectId | None:
-        """The id that the stat cache has, if nothing can have changed since."""
-        directory, _, _ = _split(path)
-        known = self._cache.get(directory, {}).get(name)
-        if known is None or known.signature != signature(
-            status, self._wal(parent, name) if name + b"-wal" in names else None
-        ):
-            return None
-        if not is_settled(known) or not self._sink.contains(known.oid):
-            return None
-        if len(known.signature) > SIGNATURE:
-            self._result.databases.add(path)
-        self._result.known.setdefault(directory, {})[name] = known
-        return ObjectId(known.oid)
-
-    def _wal(self, parent: int, name: bytes) -> os.stat_result | None:
-        try:
-            status = os.stat(name + b"-wal", dir_fd=parent, follow_symlinks=False)
-        except OSError:
-            return None
-        return status if status.st_size else None
-
-    def _read(self, parent: int, name: bytes, path: bytes) -> ObjectId | None:
-        """The id of a file's bytes; None if it went away, or must not stand in the way."""
-        for _ in range(self._repo.settings.read_tries):
-            try:
-                return self._read_once(parent, name, path)
-            except _Unsettled:
-                continue
-            except FileNotFoundError:
-                if not _is_there(name, parent):
-                    return None
-            except OSError as error:
-                if self._spare is None or path in self._wanted:
-                    raise _unreadable(path, error) from error
-                self._result.left_out.append(f"{show(path)} cannot be read: it stays as it is")
-                return None
-        raise _unsettled(path)
-
-    def _read_once(self, parent: int, name: bytes, path: bytes) -> ObjectId:
-        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if (status.st_dev, status.st_ino) in self._open and self._has_magic(parent, name):
-            return self._through_sqlite(path)
-        fd = os.open(name, _READ, dir_fd=parent)
-        try:
-            before = os.fstat(fd)
-            if not stat.S_ISREG(before.st_mode):
-                raise _Unsettled
-            wal = self._wal(parent, name)
-            if os.pread(fd, 16, 0) == sqlitefiles.MAGIC:
-                oid = self._database(fd, path, before)
-            else:
-                oid = self._sink.put_blob(_FileSource(fd, before.st_size), before.st_size)
-                if signature(os.fstat(fd)) != signature(before):
-                    raise _Unsettled
-            if path not in self._result.plain_databases:  # whether its side files are its own is asked each time
-                self._remember(path, before, wal, oid)
-            return oid
-        finally:
-            os.close(fd)
-
-    def _remember(self, path: bytes, status: os.stat_result, wal: os.stat_result | None, oid: ObjectId) -> None:
-        directory, name, _ = _split(path)
-        known = Known(signature(status, wal), oid, self._now)
-        self._result.known.setdefault(directory, {})[name] = known
-
-    # ------------------------------------------------------------ databases
-
-    def _database(self, fd: int, path: bytes, status: os.stat_result) -> ObjectId:
-        full = os.path.join(self._root, path)
-        self._result.databases.add(path)
-        try:
-            with sqlitefiles.reading(full, self._repo.settings.lock_wait) as connection:
-                if sqlitefiles.log_size(full):
-                    return self._put_state(connection)
-                size = os.fstat(fd).st_size
-                return self._sink.put_blob(_FileSource(fd, size), size)
-        except sqlitefiles.NotReadable:
-            self._result.plain_databases.append(path)
-            return self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size)
-
-    def _through_sqlite(self, path: bytes) -> ObjectId:
-        """For a file that this process has open: closing a descriptor of our own would drop its locks."""
-        full = os.path.join(self._root, path)
-        self._result.databases.add(path)
-        try:
-            with sqlitefiles.reading(full, self._repo.settings.lock_wait) as connection:
-                return self._put_state(connection)
-        except sqlitefiles.NotReadable as error:
-            raise UnsettledFile(
-                f"the database {show(path)} cannot be read: {error}",
-                unchanged="nothing was written",
-                hint="look whether it is whole (`PRAGMA integrity_check`), or list it in .kaiignore",
-                path=show(path),
-            ) from error
-
-    def _put_state(self, connection: sqlite3.Connection) -> ObjectId:
-        scratch = os.path.join(self._repo.layout.tmp, f"backup-{self._repo.new_op_id()}")
-        with sqlitefiles.Scratch(self._repo.vfs, scratch) as file:
-            source = sqlitefiles.read_out(connection, file)
-            return self._sink.put_blob(source, sqlitefiles.size_of(source))
-
-
-SIGNATURE = 5
-
-
-def is_settled(known: Known) -> bool:
-    """Whether the file was older than the look at it by more than its clock can tell apart."""
-    newest = max(known.signature[1], known.signature[6] if len(known.signature) > SIGNATURE else 0)
-    granule = COARSE_NS if newest % 1_000_000_000 == 0 else GRANULE_NS
-    return known.taken_ns - newest > granule
-
-
-def signature(status: os.stat_result, wal: os.stat_result | None = None) -> tuple[int, ...]:
-    """What tells that a file changed: size, mtime, ctime, inode, and the owner's x bit; the same of its WAL."""
-    own = (
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_ino,
-        status.st_mode & stat.S_IXUSR,
-    )
-    return own if wal is None else own + signature(wal)
-
-
-def _split(path: bytes) -> tuple[bytes, bytes, bytes]:
-    """The directory with its final slash as the cache keys it, and the name."""
-    directory, slash, name = path.rpartition(b"/")
-    return directory + slash, name, path
-
 
 def _lstat(entry: os.DirEntry[str], path: bytes) -> os.stat_result | None:
     try:
@@ -535,7 +359,7 @@ def _lstat(entry: os.DirEntry[str], path: bytes) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _kind_of(mode: int) -> str:
@@ -546,21 +370,3 @@ def _kind_of(mode: int) -> str:
         stat.S_IFCHR: "a device",
     }
     return kinds.get(stat.S_IFMT(mode), "no file, directory or link")
-
-
-def _unreadable(path: bytes, error: OSError) -> UnreadablePath:
-    return UnreadablePath(
-        f"{show(path)} cannot be read: {error.strerror}",
-        unchanged="nothing was written",
-        hint="give this user the right to read it, or list it in .kaiignore",
-        path=show(path),
-    )
-
-
-def _unsettled(path: bytes) -> UnsettledFile:
-    return UnsettledFile(
-        f"{show(path)} changed each time it was read",
-        unchanged="nothing was committed",
-        hint="try again, or name a `quiesce` command in kai.yaml",
-        path=show(path),
-    )

@@ -6,6 +6,7 @@ replaced or removed is never overwritten: it gets a second name under ``.kai/dis
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -13,12 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from kaivc import sqlitefiles
-from kaivc.capture import Capture, is_settled, signature
+from kaivc.capture import Capture
 from kaivc.dirtree import DirTree
 from kaivc.errors import Incompatible, NoSpace, RefusedPath, StorageFailed
 from kaivc.materialise import plain_mode, write_file
 from kaivc.names import ObjectId
 from kaivc.plans import RestorePlan, Write, parents
+from kaivc.reading import is_settled, signature
 from kaivc.repository import Repository
 from kaivc.sinks import HashSink
 from kaivc.sqlitefiles import SIDE_SUFFIXES, Guards
@@ -113,6 +115,8 @@ def _try_file(workspace: DirTree, staging: DirTree, path: bytes) -> list[str]:
     try:
         workspace.vfs.link(name, PROBE, parent, staging.fd)
     except StorageFailed as error:
+        if not _is_refusal(error):
+            raise
         above = os.fstat(parent)
         mine = os.geteuid() in (0, status.st_uid)
         if not mine and not (above.st_mode & stat.S_ISVTX and above.st_uid != os.geteuid()):
@@ -120,6 +124,17 @@ def _try_file(workspace: DirTree, staging: DirTree, path: bytes) -> list[str]:
         return [f"{show(path)} cannot be replaced: {_cause(error)}"]
     workspace.vfs.unlink(PROBE, at=staging.fd)
     return []
+
+
+def _is_refusal(error: StorageFailed) -> bool:
+    """Whether the system will not do it for this file, whatever the disk's health."""
+    return getattr(error.__cause__, "errno", None) in (
+        errno.EPERM,
+        errno.EACCES,
+        errno.EXDEV,
+        errno.EMLINK,
+        errno.ENOTSUP,
+    )
 
 
 def _cause(error: StorageFailed) -> str:
@@ -264,7 +279,7 @@ class Applier:
             parent, last = workspace.at(write.path, create=True)
             if status is not None and stat.S_ISDIR(status.st_mode):
                 self._remove_hollow(workspace, write.path)
-        except (RefusedPath, StorageFailed) as error:
+        except RefusedPath as error:
             raise Incompatible(
                 f"{show(write.path)} cannot be put in its place, for something was put there meanwhile: {error.what}",
                 unchanged="the names have moved; the workspace follows when the way is free",
@@ -293,7 +308,10 @@ class Applier:
         if there is None:
             try:
                 self._vfs.link(last, fresh, parent, displaced.fd)
-            except StorageFailed:  # a file of another user, or a disk without hard links
+            except StorageFailed as error:
+                if not _is_refusal(error):
+                    raise
+                # a file of another user, or a disk without hard links
                 self._vfs.rename(last, fresh, parent, displaced.fd)
         self._move_sides(workspace, displaced, sides)
 

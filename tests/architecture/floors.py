@@ -49,6 +49,7 @@ FLOORS = (
             "sqlitefiles",
             "sinks",
             "roots",
+            "reading",
             "capture",
             "plans",
             "workspace",

@@ -1,0 +1,232 @@
+"""Read one workspace file into a sink: through the stat cache, as plain bytes, or as one state of a database."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+
+from kaivc import sqlitefiles
+from kaivc.errors import UnreadablePath, UnsettledFile
+from kaivc.names import ObjectId
+from kaivc.repository import Repository
+from kaivc.sinks import BlobSink
+from kaivc.storage import caches
+from kaivc.storage.caches import Known
+from kaivc.trees import show
+
+GRANULE_NS = 20_000_000
+"""A file system may give two writes within this time one mtime (a kernel tick is 1 to 10 ms)."""
+COARSE_NS = 2_000_000_000
+"""The same where mtimes are whole seconds."""
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class _Unsettled(Exception):
+    """The file changed while it was read."""
+
+
+class _FileSource:
+    """Exactly ``size`` bytes of a file; _Unsettled if it has fewer."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self._left = size
+        self._at = 0
+
+    def read(self, size: int, /) -> bytes:
+        data = os.pread(self._fd, min(size, self._left), self._at)
+        if not data and self._left and size:
+            raise _Unsettled
+        self._at += len(data)
+        self._left -= len(data)
+        return data
+
+
+class Reader:
+    """Reads the files of one workspace; what it learns stands in ``known``, ``databases`` and ``plain_databases``."""
+
+    def __init__(self, repo: Repository, sink: BlobSink) -> None:
+        self._repo = repo
+        self._sink = sink
+        self._root = os.fsencode(repo.workspace)
+        self._open = sqlitefiles.open_inodes()
+        repo.vfs.make_dirs(repo.layout.tmp, repo.home.dir_mode)
+        self._now = repo.vfs.disk_now_ns(os.path.join(repo.layout.tmp, "clock"))
+        self.cache = caches.known_files(repo.catalog, repo.id)
+        self.known: dict[bytes, dict[bytes, Known]] = {}
+        self.databases: set[bytes] = set()
+        self.plain_databases: list[bytes] = []
+
+    def has_magic(self, parent: int, name: bytes) -> bool:
+        """Whether a plain file starts as a database does."""
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                return False
+            mine = self._open.get((status.st_dev, status.st_ino))
+            if mine is not None:
+                return os.pread(mine, 16, 0) == sqlitefiles.MAGIC
+            fd = os.open(name, _READ, dir_fd=parent)
+        except OSError:
+            return False
+        try:
+            return os.pread(fd, 16, 0) == sqlitefiles.MAGIC
+        finally:
+            os.close(fd)
+
+    def known_id(
+        self, parent: int, name: bytes, path: bytes, status: os.stat_result, names: set[bytes]
+    ) -> ObjectId | None:
+        """The id that the stat cache has, if nothing can have changed since."""
+        directory, _, _ = split(path)
+        known = self.cache.get(directory, {}).get(name)
+        if known is None or known.signature != signature(
+            status, self._wal(parent, name) if name + b"-wal" in names else None
+        ):
+            return None
+        if not is_settled(known) or not self._sink.contains(known.oid):
+            return None
+        if len(known.signature) > SIGNATURE:
+            self.databases.add(path)
+        self.known.setdefault(directory, {})[name] = known
+        return ObjectId(known.oid)
+
+    def _wal(self, parent: int, name: bytes) -> os.stat_result | None:
+        try:
+            status = os.stat(name + b"-wal", dir_fd=parent, follow_symlinks=False)
+        except OSError:
+            return None
+        return status if status.st_size else None
+
+    def read(self, parent: int, name: bytes, path: bytes) -> ObjectId | None:
+        """The id of a file's bytes; None if it went away. UnreadablePath or UnsettledFile otherwise."""
+        for _ in range(self._repo.settings.read_tries):
+            try:
+                return self._read_once(parent, name, path)
+            except _Unsettled:
+                continue
+            except FileNotFoundError:
+                if not _is_there(name, parent):
+                    return None
+            except OSError as error:
+                raise unreadable(path, error) from error
+        raise _unsettled(path)
+
+    def _read_once(self, parent: int, name: bytes, path: bytes) -> ObjectId:
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if (status.st_dev, status.st_ino) in self._open and self.has_magic(parent, name):
+            return self._through_sqlite(path)
+        fd = os.open(name, _READ, dir_fd=parent)
+        try:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode):
+                raise _Unsettled
+            wal = self._wal(parent, name)
+            if os.pread(fd, 16, 0) == sqlitefiles.MAGIC:
+                oid = self._database(fd, path, before)
+            else:
+                oid = self._sink.put_blob(_FileSource(fd, before.st_size), before.st_size)
+                if signature(os.fstat(fd)) != signature(before):
+                    raise _Unsettled
+            if path not in self.plain_databases:  # whether its side files are its own is asked each time
+                self._remember(path, before, wal, oid)
+            return oid
+        finally:
+            os.close(fd)
+
+    def _remember(self, path: bytes, status: os.stat_result, wal: os.stat_result | None, oid: ObjectId) -> None:
+        directory, name, _ = split(path)
+        known = Known(signature(status, wal), oid, self._now)
+        self.known.setdefault(directory, {})[name] = known
+
+    # ------------------------------------------------------------ databases
+
+    def _database(self, fd: int, path: bytes, status: os.stat_result) -> ObjectId:
+        full = os.path.join(self._root, path)
+        self.databases.add(path)
+        try:
+            with sqlitefiles.reading(full, self._repo.settings.lock_wait) as connection:
+                if sqlitefiles.log_size(full):
+                    return self._put_state(connection)
+                size = os.fstat(fd).st_size
+                return self._sink.put_blob(_FileSource(fd, size), size)
+        except sqlitefiles.NotReadable:
+            self.plain_databases.append(path)
+            return self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size)
+
+    def _through_sqlite(self, path: bytes) -> ObjectId:
+        """For a file that this process has open: closing a descriptor of our own would drop its locks."""
+        full = os.path.join(self._root, path)
+        self.databases.add(path)
+        try:
+            with sqlitefiles.reading(full, self._repo.settings.lock_wait) as connection:
+                return self._put_state(connection)
+        except sqlitefiles.NotReadable as error:
+            raise UnsettledFile(
+                f"the database {show(path)} cannot be read: {error}",
+                unchanged="nothing was written",
+                hint="look whether it is whole (`PRAGMA integrity_check`), or list it in .kaiignore",
+                path=show(path),
+            ) from error
+
+    def _put_state(self, connection: sqlite3.Connection) -> ObjectId:
+        scratch = os.path.join(self._repo.layout.tmp, f"backup-{self._repo.new_op_id()}")
+        with sqlitefiles.Scratch(self._repo.vfs, scratch) as file:
+            source = sqlitefiles.read_out(connection, file)
+            return self._sink.put_blob(source, sqlitefiles.size_of(source))
+
+
+def _is_there(name: bytes, parent: int) -> bool:
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+SIGNATURE = 5
+
+
+def is_settled(known: Known) -> bool:
+    """Whether the file was older than the look at it by more than its clock can tell apart."""
+    newest = max(known.signature[1], known.signature[6] if len(known.signature) > SIGNATURE else 0)
+    granule = COARSE_NS if newest % 1_000_000_000 == 0 else GRANULE_NS
+    return known.taken_ns - newest > granule
+
+
+def signature(status: os.stat_result, wal: os.stat_result | None = None) -> tuple[int, ...]:
+    """What tells that a file changed: size, mtime, ctime, inode, and the owner's x bit; the same of its WAL."""
+    own = (
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_ino,
+        status.st_mode & stat.S_IXUSR,
+    )
+    return own if wal is None else own + signature(wal)
+
+
+def split(path: bytes) -> tuple[bytes, bytes, bytes]:
+    """The directory with its final slash as the cache keys it, and the name."""
+    directory, slash, name = path.rpartition(b"/")
+    return directory + slash, name, path
+
+
+def unreadable(path: bytes, error: OSError) -> UnreadablePath:
+    """The error for a path that the system does not let this user read."""
+    return UnreadablePath(
+        f"{show(path)} cannot be read: {error.strerror}",
+        unchanged="nothing was written",
+        hint="give this user the right to read it, or list it in .kaiignore",
+        path=show(path),
+    )
+
+
+def _unsettled(path: bytes) -> UnsettledFile:
+    return UnsettledFile(
+        f"{show(path)} changed each time it was read",
+        unchanged="nothing was committed",
+        hint="try again, or name a `quiesce` command in kai.yaml",
+        path=show(path),
+    )
