@@ -21,13 +21,13 @@ from kaivc.errors import (
     UnreadablePath,
     WorkspaceError,
 )
-from kaivc.ignore import IgnoreRules
+from kaivc.ignore import IGNORE_FILE, IgnoreRules
 from kaivc.layout import META_FILE
-from kaivc.manifest import Manifest, StateClass
+from kaivc.manifest import MANIFEST, Manifest, StateClass
 from kaivc.names import ObjectId
 from kaivc.reading import Reader, unreadable
 from kaivc.repository import Repository
-from kaivc.roots import IGNORE, MANIFEST, live_manifest, open_root, read_small, refuse_root
+from kaivc.roots import live_manifest, open_root, read_small, refuse_root
 from kaivc.sinks import BlobSink, BytesSource
 from kaivc.storage.caches import Known
 from kaivc.storage.gitobjects import EXECUTABLE, FILE, SYMLINK, Entry, check_tree_name
@@ -161,7 +161,7 @@ class Capturer:
 
     def _ignore_rules(self, root: int) -> IgnoreRules:
         try:
-            return IgnoreRules.parse(read_small(root, IGNORE), IGNORE.decode())
+            return IgnoreRules.parse(read_small(root, IGNORE_FILE), IGNORE_FILE.decode())
         except WorkspaceError as error:
             if self._spare is None:
                 raise

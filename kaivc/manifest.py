@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from functools import cached_property
@@ -148,9 +148,9 @@ class Manifest:
 DEFAULT: Final = Manifest()
 
 
-def strictest(path: bytes, a: Manifest, b: Manifest) -> StateClass:
-    """What a rollback between versions with these manifests does with ``path``."""
-    return max(a.state_class(path), b.state_class(path))
+def strictest(path: bytes, several: Iterable[Manifest]) -> StateClass:
+    """What a move between versions with these manifests does with ``path``."""
+    return max(manifest.state_class(path) for manifest in several)
 
 
 # ---------------------------------------------------------------- reading

@@ -14,7 +14,7 @@ from kaivc import manifest as manifests
 from kaivc.capture import Capture
 from kaivc.dirtree import DirTree
 from kaivc.errors import Incompatible
-from kaivc.manifest import Manifest, StateClass
+from kaivc.manifest import Manifest, StateClass, strictest
 from kaivc.names import ObjectId
 from kaivc.repository import Repository
 from kaivc.sqlitefiles import SIDE_SUFFIXES
@@ -104,13 +104,9 @@ def difference(live: Files, files: Files, *several: Manifest) -> Difference:
         old, new = files.get(path), live.get(path)
         if old == new:
             continue
-        found = _strictest(path, several)
+        found = strictest(path, several)
         (kept if found > StateClass.RESTORE else changes).append(Change(path, old, new))
     return Difference(tuple(changes), tuple(kept))
-
-
-def _strictest(path: bytes, several: Collection[Manifest]) -> StateClass:
-    return max(manifest.state_class(path) for manifest in several)
 
 
 # ---------------------------------------------------------------- plan
@@ -183,7 +179,7 @@ class Planner:
 
     def _stays(self, path: bytes, here: Entry | None, there: Entry | None, *, named: bool) -> bool:
         """Whether its class keeps a path as it is; one that the user named is kept only if it is a secret."""
-        found = _strictest(path, self._manifests)
+        found = strictest(path, self._manifests)
         if found is StateClass.SECRET or named:
             return found is StateClass.SECRET
         if found is StateClass.KEEP:

@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from kaivc import manifest as manifests
 from kaivc.errors import RefusedWorkspace, TooLarge, UnreadablePath
 from kaivc.layout import KAI, Layout
-from kaivc.manifest import Manifest
+from kaivc.manifest import MANIFEST, Manifest
 from kaivc.trees import show
 
-MANIFEST = b"kai.yaml"
-IGNORE = b".kaiignore"
 SMALL_TEXT = 1 << 20
 WORKSPACE = "a workspace"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from kaivc import manifest as manifests
 from kaivc import trees
 from kaivc.errors import InvalidManifest, InvalidName, KaiError, NoSuchRevision, NoVersionYet
-from kaivc.manifest import FileClass, Manifest
+from kaivc.manifest import MANIFEST, FileClass, Manifest
 from kaivc.names import (
     Actor,
     ObjectId,
@@ -28,7 +28,6 @@ from kaivc.names import (
     version_ref,
 )
 from kaivc.repository import Repository
-from kaivc.roots import MANIFEST
 from kaivc.storage.gitobjects import (
     EXECUTABLE,
     FILE,

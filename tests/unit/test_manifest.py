@@ -197,9 +197,9 @@ def test_secrets_are_found_below_odd_directories():
 
 def test_the_strictest_of_two_manifests_counts():
     keep, secret = parse(b"state: {keep: [a]}"), parse(b"state: {secret: [{path: a, name: S}]}")
-    assert strictest(b"a", keep, secret) is strictest(b"a", secret, keep) is StateClass.SECRET
-    assert strictest(b"a", keep, DEFAULT) is StateClass.KEEP
-    assert strictest(b"b", keep, secret) is StateClass.RESTORE
+    assert strictest(b"a", [keep, secret]) is strictest(b"a", [secret, keep]) is StateClass.SECRET
+    assert strictest(b"a", [keep, DEFAULT]) is StateClass.KEEP
+    assert strictest(b"b", [keep, secret]) is StateClass.RESTORE
 
 
 @pytest.mark.parametrize(
