@@ -34,7 +34,8 @@ BUSY_SECONDS = 5.0
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE agents (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_ns INTEGER NOT NULL,
-    op_seq INTEGER NOT NULL, op_head BLOB NOT NULL, checksum INTEGER NOT NULL);
+    op_seq INTEGER NOT NULL, op_head BLOB NOT NULL, removed_ns INTEGER NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE former (name TEXT PRIMARY KEY, agent INTEGER NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE packs (id INTEGER PRIMARY KEY, agent INTEGER NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,
     committed INTEGER NOT NULL, checksum INTEGER NOT NULL, UNIQUE (agent, name));
 CREATE TABLE objects (agent INTEGER NOT NULL, id BLOB NOT NULL, kind INTEGER NOT NULL, pack INTEGER NOT NULL,
@@ -54,7 +55,7 @@ CREATE TABLE intents (id INTEGER PRIMARY KEY AUTOINCREMENT, agent INTEGER NOT NU
     payload BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE INDEX intents_by_agent ON intents (agent);
 CREATE TABLE views (agent INTEGER NOT NULL, tag TEXT NOT NULL, used INTEGER NOT NULL, verified_ns INTEGER NOT NULL,
-    own_bytes INTEGER NOT NULL,    PRIMARY KEY (agent, tag)) WITHOUT ROWID;
+    own_bytes INTEGER NOT NULL, PRIMARY KEY (agent, tag)) WITHOUT ROWID;
 CREATE TABLE seals (agent INTEGER NOT NULL, dev INTEGER NOT NULL, inode INTEGER NOT NULL, oid BLOB NOT NULL,
     size INTEGER NOT NULL, mode INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     checksum INTEGER NOT NULL, PRIMARY KEY (agent, dev, inode)) WITHOUT ROWID;
@@ -88,13 +89,17 @@ def checked(row: Sequence[Any], what: str) -> Sequence[Any]:
 
 
 class AgentRow(NamedTuple):
-    """One agent; ``op_seq`` and ``op_head`` are the number and the digest of its newest op record."""
+    """One agent; ``op_seq`` and ``op_head`` are the number and the digest of its newest op record.
+
+    ``removed_ns`` is when it was removed, 0 while it lives: its name and its versions stay.
+    """
 
     id: int
     name: str
     created_ns: int
     op_seq: int
     op_head: bytes
+    removed_ns: int = 0
 
 
 class Catalog:
@@ -224,7 +229,9 @@ class Catalog:
 
     def agent(self, name: str) -> AgentRow | None:
         """The agent of that name."""
-        row = self.row("SELECT id, name, created_ns, op_seq, op_head, checksum FROM agents WHERE name = ?", (name,))
+        row = self.row(
+            "SELECT id, name, created_ns, op_seq, op_head, removed_ns, checksum FROM agents WHERE name = ?", (name,)
+        )
         return AgentRow(*checked(row, f"agent {name}")) if row else None
 
     def agent_names(self) -> list[str]:
@@ -234,7 +241,7 @@ class Catalog:
 
 def put_agent(db: sqlite3.Connection, agent: AgentRow) -> None:
     """Write an agent's row."""
-    db.execute("INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?)", (*agent, checksum(*agent)))
+    db.execute("INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?)", (*agent, checksum(*agent)))
 
 
 _ORPHANS: list[Any] = []
