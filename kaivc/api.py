@@ -33,6 +33,7 @@ from kaivc.vfs import Vfs
 
 if TYPE_CHECKING:
     from kaivc.movement import MovePlan
+    from kaivc.ops.agent_list import AgentList
     from kaivc.ops.checkout import CheckedOut
     from kaivc.ops.commit import Committed
     from kaivc.ops.diff import Diff
@@ -173,8 +174,14 @@ class Home:
         return Agent(self.opened.repository(name))
 
     def agents(self) -> list[str]:
-        """The names of all agents."""
+        """The names of the agents that live."""
         return self.opened.catalog.agent_names()
+
+    def listing(self, *, removed: bool = False) -> AgentList:
+        """The agents and what each holds; with ``removed``, those too that were removed."""
+        from kaivc.ops.agent_list import agent_list
+
+        return agent_list(self.opened, removed=removed)
 
     def new(
         self,

@@ -35,8 +35,12 @@ VERBS = (
     "verify",
     "checkout",
     "export",
+    "agent list",
 )
-"""In the order of `kai --help`."""
+"""Every command, in the order of `kai --help`. One of two words is a verb of a group."""
+
+GROUPS = {"agent": "List, rename and remove agents."}
+"""The first words of such commands, and what is said of them."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 COMPLETION = "_KAI_COMPLETE"
@@ -97,37 +101,56 @@ def _run(args: list[str], invocation: Invocation) -> int:
 
 
 class Verbs(TyperGroup):
-    """The verbs, none of them imported yet."""
+    """The verbs of `kai`, or those of a group; none of them imported yet."""
+
+    before = ""
+    """What stands before them in VERBS: nothing, or the group's word and a space."""
 
     def list_commands(self, _: typer.Context) -> list[str]:  # type: ignore[override]
         """Their names."""
-        return list(VERBS)
+        inner = (verb.removeprefix(self.before) for verb in VERBS if verb.startswith(self.before))
+        return list(dict.fromkeys(verb.split(" ", 1)[0] for verb in inner))
 
-    def get_command(self, _: typer.Context, cmd_name: str) -> TyperCommand | None:  # type: ignore[override]
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | TyperGroup | None:  # type: ignore[override]
         """One of them, imported now."""
-        return load(cmd_name) if cmd_name in VERBS else None
+        return load(self.before + cmd_name) if cmd_name in self.list_commands(ctx) else None
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # noqa: ANN401 - as typer has it
         """The verb and what follows it; the nearest names for one that is not there."""
-        if args[0] not in VERBS and not args[0].startswith("-") and not ctx.resilient_parsing:
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
             from kaivc.names import nearest
 
-            close = nearest(args[0], list(VERBS))
-            hint = f"did you mean {', '.join(close)}?" if close else "see `kai --help`"
-            raise Misuse(f"there is no command {args[0]!r}", hint=hint, nearest=close)
+            close = [self.before + verb for verb in nearest(args[0], known)]
+            hint = f"did you mean {', '.join(close)}?" if close else f"see `{ctx.command_path} --help`"
+            raise Misuse(f"there is no command {self.before + args[0]!r}", hint=hint, nearest=close)
         return super().resolve_command(ctx, args)
 
 
 @cache
-def load(verb: str) -> TyperCommand:
-    """Import a verb, and make the parser of its arguments."""
-    module = importlib.import_module("kaivc.cli.commands." + verb)
+def load(verb: str) -> TyperCommand | TyperGroup:
+    """The parser of a verb's arguments, which imports it; of a group's verbs, which imports none."""
+    return _group(verb) if verb in GROUPS else _command(verb)
+
+
+def _command(verb: str) -> TyperCommand:
+    name = verb.replace(" ", "_")
+    module = importlib.import_module("kaivc.cli.commands." + name)
     one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     cls = getattr(module, "Parser", Verb)
-    one.command(name=verb, cls=cls, context_settings=CONTEXT)(getattr(module, verb))
+    one.command(name=verb.rpartition(" ")[2], cls=cls, context_settings=CONTEXT)(getattr(module, name))
     command = cast("TyperCommand", get_command(one))
     command.params.extend(_everywhere())
     return command
+
+
+def _group(word: str) -> TyperGroup:
+    app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.callback(context_settings=CONTEXT, help=GROUPS[word])(lambda: None)
+    group = cast("Verbs", get_command(app))
+    group.name, group.before = word, word + " "
+    group.params.extend(_everywhere())
+    return group
 
 
 def build() -> TyperGroup:

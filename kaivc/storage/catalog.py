@@ -234,14 +234,38 @@ class Catalog:
         )
         return AgentRow(*checked(row, f"agent {name}")) if row else None
 
+    def agents(self) -> list[AgentRow]:
+        """All agents, removed ones too, by name."""
+        rows = self.rows("SELECT id, name, created_ns, op_seq, op_head, removed_ns, checksum FROM agents ORDER BY name")
+        return [AgentRow(*checked(row, f"agent {row[1]}")) for row in rows]
+
     def agent_names(self) -> list[str]:
-        """All agents, by name."""
-        return [name for (name,) in self.rows("SELECT name FROM agents ORDER BY name")]
+        """The agents that live, by name."""
+        return [name for (name,) in self.rows("SELECT name FROM agents WHERE removed_ns = 0 ORDER BY name")]
+
+    def renamed(self, name: str) -> str | None:
+        """What the agent is called now that had this name before."""
+        row = self.row("SELECT name, agent, checksum FROM former WHERE name = ?", (name,))
+        if row is None:
+            return None
+        number = checked(row, f"former name {name}")[1]
+        found = self.row("SELECT name FROM agents WHERE id = ?", (number,))
+        return found[0] if found else None
+
+    def former_names(self, agent: int) -> list[str]:
+        """The names that an agent had before, sorted."""
+        rows = self.rows("SELECT name, agent, checksum FROM former WHERE agent = ? ORDER BY name", (agent,))
+        return [checked(row, f"former name {row[0]}")[0] for row in rows]
 
 
 def put_agent(db: sqlite3.Connection, agent: AgentRow) -> None:
     """Write an agent's row."""
     db.execute("INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?)", (*agent, checksum(*agent)))
+
+
+def put_former(db: sqlite3.Connection, name: str, agent: int) -> None:
+    """Note that an agent had this name before; nobody else may have it."""
+    db.execute("INSERT OR REPLACE INTO former VALUES (?, ?, ?)", (name, agent, checksum(name, agent)))
 
 
 _ORPHANS: list[Any] = []
