@@ -7,7 +7,7 @@ WORKERS ?= 2
 SOURCES := $(wildcard kaivc tests scripts examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format format-check lint types architecture torture lock tools clean
+.PHONY: help demo test check format format-check lint types architecture reference torture lock tools clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -43,6 +43,9 @@ types: $(READY)  ## mypy
 
 architecture: $(READY)  ## the floors: who may import whom, and who may write
 	$(BIN)/python -m pytest tests/architecture
+
+reference: $(READY)  ## write docs/reference anew from the commands, their schemas and the errors
+	$(BIN)/python -m tests.cli.reference
 
 torture: $(READY)  ## the long tests
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow

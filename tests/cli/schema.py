@@ -55,10 +55,10 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def _members(value: dict[str, Any], schema: dict[str, Any], root: dict[str, Any], at: str) -> list[str]:
-    found = [f"{at}: {key} is missing" for key in schema["required"] if key not in value]
+    found = [f"{at}: {key} is missing" for key in schema.get("required", ()) if key not in value]
     for key, member in value.items():
         if key in schema["properties"]:
             found += problems(member, schema["properties"][key], root, f"{at}.{key}")
-        elif not schema["additionalProperties"]:
+        elif not schema.get("additionalProperties", False):
             found.append(f"{at}: {key} is not documented")
     return found
