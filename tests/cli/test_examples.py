@@ -1,0 +1,100 @@
+"""Each example of docs/reference, run as it stands there: once for people, once with --json, held to its schema."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kaivc.cli.app import VERBS
+from tests.cli import prepared
+from tests.cli.conftest import Kai
+from tests.cli.doors import TIMEOUT, on_a_terminal
+from tests.cli.reference import PAGES, REFERENCE, examples, schema_of
+
+ASKS = {"kai rollback summarizer": [("go to which?", "v1.1.0\n")]}
+"""Lines for a terminal, and what is answered there."""
+
+LINES = [line for name in PAGES for line in examples((REFERENCE / f"{name}.md").read_text())]
+
+
+def command(line: str) -> str:
+    """The line without its remark."""
+    return line.partition("  # ")[0].rstrip()
+
+
+def expected(line: str) -> int:
+    """The exit code that the remark tells: 0 unless it says another."""
+    told = re.search(r"\bexit (\d+)", line.partition("  # ")[2])
+    return int(told[1]) if told else 0
+
+
+def for_a_shell(line: str) -> bool:
+    return bool(re.search(r"[|<>$;&]", command(line)))
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples find, once."""
+    top = tmp_path_factory.mktemp("examples")
+    prepared.make(top)
+    return top
+
+
+@pytest.fixture
+def top(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy for one example; `kai` and `python3` are those under test."""
+    path = tmp_path / "top"
+    shutil.copytree(original, path, symlinks=True)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, start in (("kai", "-m kaivc"), ("python3", "")):
+        (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} {start} "$@"\n')
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+    return path
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_each_example_does_what_its_remark_says(
+    line: str, top: Path, kai: Kai, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(prepared.arranged(line, top))
+    if command(line) in ASKS:
+        done = on_a_terminal(shlex.split(command(line))[1:], Path.cwd(), ASKS[command(line)])
+        assert done.code == expected(line), done.out
+    elif for_a_shell(line):
+        script = f"set -o pipefail; {command(line)}"
+        ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        assert ran.returncode == expected(line), ran.stdout + ran.stderr
+    else:
+        done = kai(*shlex.split(command(line))[1:])
+        assert done.code == expected(line), done.out + done.err
+
+
+@pytest.mark.parametrize("line", [it for it in LINES if command(it) not in ASKS and not for_a_shell(it)])
+def test_each_example_answers_with_a_document_of_its_schema(
+    line: str, top: Path, kai: Kai, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(prepared.arranged(line, top))
+    args = shlex.split(command(line))[1:]
+    verb = " ".join(args[:2]) if " ".join(args[:2]) in VERBS else args[0]
+    done = kai("--json", *args)
+    assert done.code == expected(line), done.out + done.err
+    done.document(schema_of(verb))
+
+
+def test_no_example_leaves_its_directory() -> None:
+    assert [line for line in LINES if re.search(r"(^|[\s=>'\"])[/~]|\.\./\.\.", command(line))] == []
+
+
+def test_the_remark_tells_the_code() -> None:
+    assert expected("kai diff bot --exit-code  # exit 1 if anything differs") == 1
+    assert expected("kai diff bot --exit-code") == 0
+    assert command('kai commit bot -m "a  #b"   # exit 3') == 'kai commit bot -m "a  #b"'
+    assert for_a_shell("kai diff bot | git apply  # x")
+    assert not for_a_shell("kai diff bot  # x | y")
