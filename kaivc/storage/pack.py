@@ -98,9 +98,12 @@ def _check8(data: bytes | memoryview) -> bytes:
 
 
 def encode(kind: int, id_: bytes, data: bytes, level: int) -> bytes:
-    """A whole record; compressed when that saves enough to pay for reading it."""
+    """A whole record; compressed when that saves enough to pay for reading it.
+
+    Op records are kept as they are, so that a pack shows them to whoever has no zstd.
+    """
     codec, payload = Codec.RAW, data
-    if len(data) > 3 * MIN_GAIN:
+    if kind != RecordKind.OP and len(data) > 3 * MIN_GAIN:
         frame = compression.compress(data, level)
         if len(frame) + MIN_GAIN < len(data):
             codec, payload = Codec.ZSTD, frame
@@ -145,7 +148,7 @@ class PackReader:
 
     def payload(self, header: Header) -> bytes:
         """The decoded content of a record; ChecksumMismatch unless it is what was written."""
-        raw = _pread(self.fd, header.payload_len + 8, header.payload_at)
+        raw = read_at(self.fd, header.payload_len + 8, header.payload_at)
         if len(raw) != header.payload_len + 8 or _check8(memoryview(raw)[:-8]) != raw[-8:]:
             raise _damaged(self.path, header.where.offset, "the payload's checksum does not match")
         data = raw[:-8]
@@ -163,11 +166,12 @@ class PackReader:
 
 def check_magic(fd: int, path: str) -> None:
     """Raise UnknownFormat unless the file starts as a pack does."""
-    if _pread(fd, len(MAGIC), 0) != MAGIC:
+    if read_at(fd, len(MAGIC), 0) != MAGIC:
         raise UnknownFormat(f"{path} is not a pack that this release can read")
 
 
-def _pread(fd: int, count: int, offset: int) -> bytes:
+def read_at(fd: int, count: int, offset: int) -> bytes:
+    """Up to ``count`` bytes at ``offset``; fewer only at the end of the file. StorageFailed if the disk says no."""
     try:
         data = os.pread(fd, count, offset)
         while len(data) < count:
@@ -192,7 +196,7 @@ def _damaged(path: str, offset: int, why: str) -> ChecksumMismatch:
 
 def read_header(fd: int, offset: int, path: str) -> Header:
     """The head of the record at ``offset`` of an open pack; ChecksumMismatch unless it is whole."""
-    start = _pread(fd, PREFIX.size + 128, offset)
+    start = read_at(fd, PREFIX.size + 128, offset)
     if len(start) < PREFIX.size:
         raise _damaged(path, offset, "the file ends before it")
     mark, kind, codec, header_len, _flags, payload_len = PREFIX.unpack_from(start)
@@ -200,7 +204,7 @@ def read_header(fd: int, offset: int, path: str) -> Header:
         raise _damaged(path, offset, "no record begins there")
     end = PREFIX.size + header_len
     if len(start) < end + 4:
-        start = _pread(fd, end + 4, offset)
+        start = read_at(fd, end + 4, offset)
     if _check8(memoryview(start)[:end])[:4] != start[end : end + 4]:
         raise _damaged(path, offset, "the header's checksum does not match")
     fields = _unpack_header(start[PREFIX.size : end], path, offset)
@@ -230,7 +234,7 @@ def scan(fd: int, path: str, start: int, end: int) -> Iterator[Header]:
     """
     offset = start
     while offset < end:
-        if end - offset == TRAILER.size and _pread(fd, TRAILER.size, offset).endswith(TRAILER_MAGIC):
+        if end - offset == TRAILER.size and read_at(fd, TRAILER.size, offset).endswith(TRAILER_MAGIC):
             return
         header = read_header(fd, offset, path)
         if offset + header.where.length > end:
@@ -238,10 +242,10 @@ def scan(fd: int, path: str, start: int, end: int) -> Iterator[Header]:
         digest = xxhash.xxh3_64()
         position, left = header.payload_at, header.payload_len
         while left:
-            piece = _pread(fd, min(left, 1 << 20), position)
+            piece = read_at(fd, min(left, 1 << 20), position)
             digest.update(piece)
             position, left = position + len(piece), left - len(piece)
-        if _pread(fd, 8, position) != struct.pack("<Q", digest.intdigest()):
+        if read_at(fd, 8, position) != struct.pack("<Q", digest.intdigest()):
             raise _damaged(path, offset, "the payload's checksum does not match")
         yield header
         offset += header.where.length
