@@ -34,13 +34,16 @@
     │   ├── NothingToCommit                   E318   1    a check that said no
     │   ├── NoEntry                           E319        nothing says what to run
     │   ├── CommandFailed                     E320        quiesce or resume failed
-    │   └── MissingSecret                     E321
+    │   ├── MissingSecret                     E321
+    │   └── LinkLost                          E323        the linked directory is gone, or another one
     ├── TransportError                        E401   10
     └── StorageError                                 11
         ├── StorageFailed                     E901        the disk said no; store unchanged
         ├── NoSpace                           E902
         ├── OutcomeUnknown                    E903        repeating with the same op id is safe
         ├── UnknownFormat                     E904        written by a kaivc that this one does not know
+        ├── ReadOnlyHome                      E905        this user may read the home and not write it
+        ├── Collected                         E907        gc removed what was being read
         └── InternalError                     E999
 
 Codes are unique and never reused.
@@ -81,7 +84,13 @@ class KaiError(Exception):
 
 
 class InvalidRollbackVersion(KaiError):
-    """The version to go to is not there, or is corrupt."""
+    """The version to go to is not there, or is corrupt.
+
+    Nothing moves; the nearest versions are named.
+
+    Next: take one of those; `kai versions AGENT` lists all. Of a corrupt one, `kai verify AGENT` says what is
+    damaged.
+    """
 
     code = "E101"
     exit_code = 3
@@ -89,7 +98,13 @@ class InvalidRollbackVersion(KaiError):
 
 
 class ChecksumMismatch(KaiError):
-    """A view, a workspace file or a stored byte is not what the commit says."""
+    """A view, a workspace file or a stored byte is not what the commit says.
+
+    Nothing runs, moves or is handed out; what is wrong, what was expected and what was found are said.
+
+    Next: for a view, `kai rollback --force`, which makes it anew from the store; for a file of the workspace,
+    `kai restore`, `kai commit`, or `kai run --dirty`; for a stored byte, `kai verify`.
+    """
 
     code = "E102"
     exit_code = 4
@@ -97,7 +112,12 @@ class ChecksumMismatch(KaiError):
 
 
 class IsolationFailed(KaiError):
-    """A sandbox guard is missing; the command never ran."""
+    """A sandbox guard is missing; the command never ran.
+
+    The command never runs; the guard and how to get it are said. Reserved: nothing raises it yet.
+
+    Next: get the guard, then run the command again.
+    """
 
     code = "E103"
     exit_code = 5
@@ -105,7 +125,12 @@ class IsolationFailed(KaiError):
 
 
 class Incompatible(KaiError):
-    """The rollback would break a promise; the reasons are in ``facts["reasons"]``."""
+    """The rollback would break a promise; the reasons are in ``facts["reasons"]``.
+
+    Nothing moves.
+
+    Next: mend what the reasons name; `--force` takes the version's own counters.
+    """
 
     code = "E104"
     exit_code = 6
@@ -113,7 +138,12 @@ class Incompatible(KaiError):
 
 
 class PermissionDenied(KaiError):
-    """The role does not allow it."""
+    """The role does not allow it.
+
+    Nothing moves; which role may is said. Reserved: nothing raises it yet.
+
+    Next: ask somebody who has that role.
+    """
 
     code = "E105"
     exit_code = 7
@@ -129,26 +159,46 @@ class NameConflict(KaiError):
 
 
 class VersionTaken(NameConflict):
-    """A version number is used once."""
+    """A version number is used once.
+
+    Nothing is committed; what has the number is said.
+
+    Next: choose another number, or let `--bump` count.
+    """
 
     code = "E201"
 
 
 class LostRace(NameConflict):
-    """A ref is not what the update expected."""
+    """A ref is not what the update expected.
+
+    Nothing moves: another command was first.
+
+    Next: look at `kai reflog`, then run the command again.
+    """
 
     code = "E202"
 
 
 class LockTimeout(NameConflict):
-    """Another process holds the lock for longer than ``lock.wait``."""
+    """Another process holds the lock for longer than ``lock.wait``.
+
+    Nothing moves.
+
+    Next: run the command again, or wait longer with `-c lock.wait=1m`.
+    """
 
     code = "E203"
     http_status = 423
 
 
 class NameTaken(NameConflict):
-    """An agent of that name exists."""
+    """An agent of that name exists.
+
+    Nothing is made.
+
+    Next: choose another name; that of an agent is used once.
+    """
 
     code = "E204"
 
@@ -162,119 +212,209 @@ class WorkspaceError(KaiError):
 
 
 class NoSuchHome(WorkspaceError):
-    """No home here or above."""
+    """No home here or above.
+
+    Nothing is looked at.
+
+    Next: go to a home, name one with `--home` or `KAI_HOME`, or make one with `kai init`.
+    """
 
     code = "E301"
     http_status = 404
 
 
 class NoSuchAgent(WorkspaceError):
-    """No agent of that name; the nearest names are said."""
+    """No agent of that name; the nearest names are said.
+
+    Nothing moves.
+
+    Next: take one of those; `kai status` shows all.
+    """
 
     code = "E302"
     http_status = 404
 
 
 class NoSuchRevision(WorkspaceError):
-    """A revision that names nothing; the nearest names are said."""
+    """A revision that names nothing; the nearest names are said.
+
+    Nothing moves.
+
+    Next: take one of those; `kai versions AGENT` and `kai reflog AGENT` list more.
+    """
 
     code = "E303"
     http_status = 404
 
 
 class InvalidName(WorkspaceError):
-    """A name, number or revision that is not well-formed."""
+    """A name, number or revision that is not well-formed.
+
+    Nothing is made or moved.
+
+    Next: write it as the message says.
+    """
 
     code = "E304"
 
 
 class InvalidManifest(WorkspaceError):
-    """``kai.yaml`` is not well-formed; file, line and nearest key are said."""
+    """``kai.yaml`` is not well-formed; file, line and nearest key are said.
+
+    What needs the manifest is not done.
+
+    Next: mend that line.
+    """
 
     code = "E305"
 
 
 class InvalidSettings(WorkspaceError):
-    """A configuration file or flag is not well-formed."""
+    """A configuration file or flag is not well-formed.
+
+    Nothing is done; file and line are said.
+
+    Next: mend that line or flag.
+    """
 
     code = "E306"
 
 
 class UnsettledFile(WorkspaceError):
-    """A file changed each time it was read."""
+    """A file changed each time it was read.
+
+    Nothing is committed: half a file is never recorded.
+
+    Next: try again, name a `quiesce` command in `kai.yaml`, or list the file in `.kaiignore`.
+    """
 
     code = "E307"
 
 
 class RefusedPath(WorkspaceError):
-    """A kind of file, a name or a link that a version cannot hold."""
+    """A kind of file, a name or a link that a version cannot hold.
+
+    Nothing is recorded or written.
+
+    Next: move it out of the workspace, or list it in `.kaiignore`.
+    """
 
     code = "E308"
 
 
 class TooLarge(WorkspaceError):
-    """Past a configured limit."""
+    """Past a configured limit.
+
+    Nothing is recorded or written; the limit is said.
+
+    Next: raise the limit in `.kai/config.yaml`, or list the path in `.kaiignore`.
+    """
 
     code = "E309"
     http_status = 413
 
 
 class RefusedWorkspace(WorkspaceError):
-    """A directory that must not be an agent's workspace."""
+    """A directory that must not be an agent's workspace.
+
+    Nothing is made or linked.
+
+    Next: name a directory that holds the agent's own files alone.
+    """
 
     code = "E310"
 
 
 class UnreadablePath(WorkspaceError):
-    """The system does not let this user read a path."""
+    """The system does not let this user read a path.
+
+    Nothing is recorded: a version that lacks files is none.
+
+    Next: give this user the right to read it, or list it in `.kaiignore`.
+    """
 
     code = "E311"
 
 
 class AgentBusy(WorkspaceError):
-    """A run holds a lease, or a live database cannot be locked."""
+    """A run holds a lease, or a live database cannot be locked.
+
+    Nothing moves, or nothing runs.
+
+    Next: stop the agent, name a `quiesce` command in `kai.yaml`, or say `--live`.
+    """
 
     code = "E312"
     http_status = 409
 
 
 class NothingToUndo(WorkspaceError):
-    """No move is left to undo or redo."""
+    """No move is left to undo or redo.
+
+    Nothing moves.
+
+    Next: see the moves with `kai reflog AGENT`, and go where you want with `kai rollback`.
+    """
 
     code = "E313"
     http_status = 409
 
 
 class NoSuchPath(WorkspaceError):
-    """A path that the version does not hold; the nearest are said."""
+    """A path that the version does not hold; the nearest are said.
+
+    Nothing moves.
+
+    Next: take one of those, counted from the top of the workspace.
+    """
 
     code = "E314"
     http_status = 404
 
 
 class TargetNotEmpty(WorkspaceError):
-    """The directory to write to holds something."""
+    """The directory to write to holds something.
+
+    Nothing is written.
+
+    Next: name a directory that is absent or empty.
+    """
 
     code = "E315"
     http_status = 409
 
 
 class NoVersionYet(WorkspaceError):
-    """The agent has no version."""
+    """The agent has no version.
+
+    Nothing is done.
+
+    Next: make the first with `kai commit AGENT`.
+    """
 
     code = "E316"
     http_status = 404
 
 
 class HomeExists(WorkspaceError):
-    """A home is there already."""
+    """A home is there already.
+
+    It stays as it is.
+
+    Next: use it, or choose another place.
+    """
 
     code = "E317"
     http_status = 409
 
 
 class NothingToCommit(WorkspaceError):
-    """The workspace is what `current` says; a check that said no."""
+    """The workspace is what `current` says; a check that said no.
+
+    Nothing is committed.
+
+    Next: nothing to do; `--allow-empty` makes a version all the same.
+    """
 
     code = "E318"
     exit_code = 1
@@ -282,25 +422,53 @@ class NothingToCommit(WorkspaceError):
 
 
 class NoEntry(WorkspaceError):
-    """Neither the manifest nor the command line says what to run."""
+    """Neither the manifest nor the command line says what to run.
+
+    Nothing runs.
+
+    Next: name an `entry` in `kai.yaml`, or a command after `--`.
+    """
 
     code = "E319"
 
 
 class CommandFailed(WorkspaceError):
-    """A command of the manifest (quiesce, resume) failed."""
+    """A command of the manifest (quiesce, resume) failed.
+
+    When `quiesce` failed, nothing moves. When `resume` failed, what was asked is done, and the agent may still be
+    paused.
+
+    Next: mend the command in `kai.yaml`; what it printed is said.
+    """
 
     code = "E320"
 
 
 class MissingSecret(WorkspaceError):
-    """A secret file is absent and no source is configured for it."""
+    """A secret file is absent and no source is configured for it.
+
+    Nothing runs.
+
+    Next: write the file, or name a source under `secrets:` in `.kai/local.yaml`.
+    """
 
     code = "E321"
 
 
+class LinkLost(WorkspaceError):
+    """The directory that a workspace is linked to is not there, or is another one than was linked."""
+
+    code = "E323"
+    http_status = 409
+
+
 class TransportError(KaiError):
-    """A remote could not be reached or refused."""
+    """A remote could not be reached or refused.
+
+    What was sent and what was not is said; repeating is safe. Reserved: nothing raises it yet.
+
+    Next: look at the connection, then run the command again.
+    """
 
     code = "E401"
     exit_code = 10
@@ -315,31 +483,80 @@ class StorageError(KaiError):
 
 
 class StorageFailed(StorageError):
-    """The system refused a read or a write; the store is unchanged."""
+    """The system refused a read or a write; the store is unchanged.
+
+    Names are as they were; bytes that nothing names may have been written.
+
+    Next: check permissions and the health of the disk, then run the command again.
+    """
 
     code = "E901"
 
 
 class NoSpace(StorageError):
-    """The disk or the quota is full; the store is unchanged."""
+    """The disk or the quota is full; the store is unchanged.
+
+    Names are as they were; bytes that nothing names may have been written.
+
+    Next: free some space (`df -h`, quota), then run the command again.
+    """
 
     code = "E902"
     http_status = 507
 
 
 class OutcomeUnknown(StorageError):
-    """The last sync failed: what was asked may or may not have landed."""
+    """The last sync failed: what was asked may or may not have landed.
+
+    Either all of it happened or nothing did; the op id is said.
+
+    Next: run the command again with that `--op-id`: it happens once.
+    """
 
     code = "E903"
 
 
 class UnknownFormat(StorageError):
-    """Written in a format that this release does not know."""
+    """Written in a format that this release does not know.
+
+    Nothing is read or written.
+
+    Next: use the release that wrote it, or a newer one.
+    """
 
     code = "E904"
 
 
+class ReadOnlyHome(StorageError):
+    """The home may be read and not written: by this user, or where it is mounted.
+
+    Nothing is written; every command that only reads still works.
+
+    Next: run it as a user who may write there, or on a file system that is not read-only.
+    """
+
+    code = "E905"
+    http_status = 403
+
+
+class Collected(StorageError):
+    """What was being read expired, and gc has collected it meanwhile; versions never are.
+
+    The answer stops; nothing moved.
+
+    Next: run the command again: it sees the store as it is now.
+    """
+
+    code = "E907"
+    http_status = 410
+
+
 class InternalError(StorageError):
-    """A fault of kaivc."""
+    """A fault of kaivc.
+
+    The command stopped where it was; what was committed before stays.
+
+    Next: run it again with `--debug`, and report the traceback.
+    """
 
     code = "E999"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kaivc.cli.main import main
+from tests.cli import prepared
 from tests.cli.doors import Result
 
 Kai = Callable[..., Result]
@@ -47,3 +48,11 @@ def home(kai: Kai, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def workspace(home: Path) -> Path:
     """The workspace of `bot`."""
     return home / "bot" / "workspace"
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples of docs/reference find, made once: copy it."""
+    top = tmp_path_factory.mktemp("examples")
+    prepared.make(top)
+    return top

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.cli.schema import problems
 from tests.conftest import ROOT
@@ -41,19 +41,26 @@ class Result:
         return value["error"]
 
 
-def process(*args: str, cwd: Path | None = None, data: str | None = None, env: dict[str, str] | None = None) -> Result:
+def process(
+    *args: str,
+    cwd: Path | None = None,
+    data: str | None = None,
+    env: dict[str, str] | None = None,
+    stdout: IO[bytes] | int = subprocess.PIPE,
+) -> Result:
     """`python -m kaivc ARGS` to its end."""
     done = subprocess.run(
         [*KAI, *args],
         cwd=cwd,
         input=data or "",
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=TIMEOUT,
         env={**os.environ, **(env or {})},
         check=False,
     )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return Result(done.returncode, done.stdout or "", done.stderr)
 
 
 def on_a_terminal(

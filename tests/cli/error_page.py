@@ -1,5 +1,6 @@
 """The page of all errors, made from kaivc.errors: python -m tests.cli.error_page > docs/reference/errors.md."""
 
+import inspect
 from collections.abc import Iterator
 
 from kaivc.errors import KaiError
@@ -39,17 +40,30 @@ With `--json` it is a document on stderr ([schema](schemas/error.json)):
 
 ## Codes
 
-Codes are unique and never reused. In Python each is an exception of `kaivc.errors`, a subclass of `KaiError`.
+Codes are unique and never reused. In Python each is an exception of `kaivc.errors`, a subclass of `KaiError`, with
+`code`, `exit_code`, `http_status`, `what`, `unchanged`, `hint` and `facts`.
 
-| code | exit | exception | |
+| code | exit | HTTP | |
 |---|---|---|---|
 """
 
 
 def page() -> str:
     """The whole text."""
-    rows = sorted({(it.code, it.exit_code, it.__name__, summary(it)) for it in every(KaiError)})
-    return HEAD + "".join(f"| {code} | {exit_} | `{name}` | {text} |\n" for code, exit_, name, text in rows)
+    errors = sorted(every(KaiError), key=lambda it: it.code)
+    rows = (f"| {link(it)} | {it.exit_code} | {it.http_status} | {summary(it)} |\n" for it in errors)
+    return HEAD + "".join(rows) + "".join(map(section, errors))
+
+
+def link(cls: type[KaiError]) -> str:
+    """To its section."""
+    return f"[{cls.code}](#{cls.code.lower()}-{cls.__name__.lower()})"
+
+
+def section(cls: type[KaiError]) -> str:
+    """What it means, what happens and what to do."""
+    said = "\n\n".join(filter(None, (summary(cls), *more(cls))))
+    return f"\n### {cls.code} {cls.__name__}\n\n{said}\n"
 
 
 def every(cls: type[KaiError]) -> Iterator[type[KaiError]]:
@@ -63,7 +77,18 @@ def every(cls: type[KaiError]) -> Iterator[type[KaiError]]:
 
 def summary(cls: type[KaiError]) -> str:
     """What it means, in one line."""
-    return (cls.__doc__ or "").split("\n\n", 1)[0].replace("\n", " ").replace("``", "`").strip()
+    return paragraphs(cls)[0]
+
+
+def more(cls: type[KaiError]) -> list[str]:
+    """What happens, and what to do next."""
+    return paragraphs(cls)[1:]
+
+
+def paragraphs(cls: type[KaiError]) -> list[str]:
+    """Its docstring."""
+    text = inspect.cleandoc(cls.__doc__ or "").replace("``", "`")
+    return [" ".join(it.split()) for it in text.split("\n\n")]
 
 
 if __name__ == "__main__":

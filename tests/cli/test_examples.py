@@ -14,12 +14,13 @@ from kaivc.cli.app import VERBS
 from tests.cli import prepared
 from tests.cli.conftest import Kai
 from tests.cli.doors import TIMEOUT, on_a_terminal
-from tests.cli.reference import PAGES, REFERENCE, examples, schema_of
+from tests.cli.reference import PAGES, REFERENCE, schema_of
+from tests.cli.reference import examples as shown
 
 ASKS = {"kai rollback summarizer": [("go to which?", "v1.1.0\n")]}
 """Lines for a terminal, and what is answered there."""
 
-LINES = [line for name in PAGES for line in examples((REFERENCE / f"{name}.md").read_text())]
+LINES = [line for name in PAGES for line in shown((REFERENCE / f"{name}.md").read_text())]
 
 
 def command(line: str) -> str:
@@ -37,19 +38,11 @@ def for_a_shell(line: str) -> bool:
     return bool(re.search(r"[|<>$;&]", command(line)))
 
 
-@pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the examples find, once."""
-    top = tmp_path_factory.mktemp("examples")
-    prepared.make(top)
-    return top
-
-
 @pytest.fixture
-def top(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def top(examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy for one example; `kai` and `python3` are those under test."""
     path = tmp_path / "top"
-    shutil.copytree(original, path, symlinks=True)
+    shutil.copytree(examples, path, symlinks=True)
     tools = tmp_path / "bin"
     tools.mkdir()
     for name, start in (("kai", "-m kaivc"), ("python3", "")):
