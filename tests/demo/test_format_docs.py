@@ -1,6 +1,7 @@
 """The pages of docs/format hold a reader; it reads what kaivc wrote, and never imports kaivc."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -27,6 +28,7 @@ agent = home.new("reader")
 work = agent.workspace
 (work / "logic.py").write_text("print('one')\\n")
 (work / "config.yaml").write_text("depth: 3\\n")
+(work / "long.txt").write_text("the same line\\n" * 1000)
 (work / "state").mkdir()
 (work / "state/large.bin").write_bytes(random.Random(7).randbytes(2_500_000))
 (work / "state/zeros.bin").write_bytes(bytes(1_500_000))
@@ -150,6 +152,25 @@ def test_a_stranger_reads_every_record_and_the_chain_with_the_pages_alone(writte
     }
     assert report["indexed"] == report["rows"]["objects"]
     assert report["rows"]["reflog"] >= 8
+
+
+@pytest.mark.parametrize("file", ["logic.py", "config.yaml", "long.txt"])
+def test_one_object_comes_out_of_its_pack_by_hand(written, file):
+    for tool in ("sqlite3", "od", "zstd", "sha256sum", "sha1sum"):
+        require_tool(tool)
+    (script,) = re.findall(r"^```sh\n(.*?)^```$", (FORMAT / "pack.md").read_text(), re.DOTALL | re.MULTILINE)
+    path = written / "reader" / "current" / file
+    if len(json.loads((path.parent / "snapshot_meta.json").read_text())["commit_hash"]) == 40:
+        script = script.replace("sha256sum", "sha1sum")
+    done = subprocess.run(
+        ["sh", "-c", script],
+        cwd=written,
+        env={"PATH": os.environ["PATH"], "AGENT": "reader", "FILE": f"reader/current/{file}"},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == (path.read_bytes(), b"")
 
 
 @pytest.mark.parametrize("where", ["header", "payload"])
