@@ -1,5 +1,6 @@
 """docs/reference is what the code says: a page and a schema for each verb, and all errors."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -37,6 +38,14 @@ def test_each_key_of_each_schema_is_described(name: str) -> None:
     for part in (whole, *whole.get("$defs", {}).values()):
         for key, inner in members(part):
             assert inner.get("description"), f"{name}: {key}"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SCHEMAS.glob("*.json")))
+def test_each_schema_says_what_it_is_of_and_holds_nothing_unused(name: str) -> None:
+    whole = schema(name)
+    assert whole["$id"] == f"kai:{name}"
+    assert name == "error" or whole["title"] == f"kai {name.replace('-', ' ')} --json"
+    assert set(re.findall(r'"#/\$defs/(\w+)"', json.dumps(whole))) == set(whole.get("$defs", ()))
 
 
 def members(part: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
