@@ -21,6 +21,7 @@ FULL, PARTIAL = "full", "partial"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECRET = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
 _MANY: Final = 10**9
+_INODES: Final = 2**64 - 1
 _YEARS: Final = 100 * 365 * DAY
 
 
@@ -64,6 +65,8 @@ class Settings:
     backups_keep: int = 20
     backups_max_age: float = 30.0 * DAY
     backups_max_bytes: int = 10 * GIB
+    snapshots_expire: float = 14.0 * DAY
+    reflog_expire: float = 90.0 * DAY
     verify_full_every: float = 7.0 * DAY
     packs_seal_at: int = 64 * MIB
     chunks_threshold: int = MIB
@@ -103,6 +106,8 @@ READERS: Final[dict[str, Callable[[Field], Any]]] = {
     "backups.keep": lambda it: it.integer(0, _MANY),
     "backups.max_age": lambda it: it.duration(0, _YEARS),
     "backups.max_bytes": lambda it: it.size(0, 1024 * TIB),
+    "snapshots.expire": lambda it: it.duration(0, _YEARS),
+    "reflog.expire": lambda it: it.duration(0, _YEARS),
     "verify.full_every": lambda it: it.duration(0, _YEARS),
     "packs.seal_at": lambda it: it.size(64 * KIB, 4 * GIB),
     "chunks.threshold": lambda it: it.size(64 * KIB, GIB),
@@ -215,21 +220,37 @@ class SecretVariable:
 
 @dataclass(frozen=True)
 class Local:
-    """``.kai/local.yaml``: linked workspaces by agent, and where secrets come from. Never pushed."""
+    """``.kai/local.yaml``: linked workspaces by agent, and where secrets come from. Never pushed.
+
+    ``inodes`` are those that the linked directories had when they were linked, by agent.
+    """
 
     workspaces: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, SecretFile | SecretVariable] = field(default_factory=dict)
+    inodes: Mapping[str, int] = field(default_factory=dict)
 
 
 def parse_local(data: bytes, source: str) -> Local:
     """Read a ``local.yaml``; InvalidSettings with file and line."""
-    parts = root(data, source, InvalidSettings).mapping([part.name for part in fields(Local)])
+    parts = root(data, source, InvalidSettings).mapping(("workspaces", "secrets"))
     workspaces = parts["workspaces"].entries() if "workspaces" in parts else {}
     secrets = parts["secrets"].entries() if "secrets" in parts else {}
+    links = {_agent(name, item): _link(item) for name, item in workspaces.items()}
     return Local(
-        {_agent(name, item): absolute(item) for name, item in workspaces.items()},
+        {name: path for name, (path, _) in links.items()},
         {_secret(name, item): _origin(item) for name, item in secrets.items()},
+        {name: inode for name, (_, inode) in links.items() if inode is not None},
     )
+
+
+def _link(item: Field) -> tuple[str, int | None]:
+    """The directory, and its inode if that is told."""
+    if not isinstance(item.value, dict):
+        return absolute(item), None
+    parts = item.mapping(("path", "inode"))
+    if "path" not in parts:
+        raise item.wrong("must have a 'path'")
+    return absolute(parts["path"]), parts["inode"].integer(0, _INODES) if "inode" in parts else None
 
 
 def _agent(name: str, item: Field) -> str:

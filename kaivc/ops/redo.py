@@ -27,15 +27,11 @@ def redo(
 
 
 def _candidate(repo: Repository) -> ReflogEntry:
-    entries = repo.reflog(current_ref(repo.name))
-    redone = {entry.undoes for entry in entries if entry.verb == "redo"}
-    for entry in entries:
-        if entry.verb == "undo" and entry.seq not in redone:
-            return entry
-        if entry.verb not in ("undo", "redo"):
-            break
-    raise NothingToUndo(
-        f"{repo.name} has no undo to redo",
-        unchanged="nothing moved",
-        hint="any other move clears what can be redone",
-    )
+    entry = reversal.redoable(repo.reflog(current_ref(repo.name)))
+    if entry is None:
+        raise NothingToUndo(
+            f"{repo.name} has no undo to redo",
+            unchanged="nothing moved",
+            hint="any other move clears what can be redone",
+        )
+    return entry

@@ -30,9 +30,7 @@ def undo(
 
 
 def _candidate(repo: Repository) -> ReflogEntry:
-    entries = repo.reflog(current_ref(repo.name))
-    undone = {entry.undoes for entry in entries if entry.verb == "undo"}
-    for entry in entries:
-        if entry.verb != "undo" and entry.seq not in undone:
-            return entry
-    raise NothingToUndo(f"{repo.name} has no move to undo", unchanged="nothing moved", hint="see `kai reflog`")
+    entry = reversal.undoable(repo.reflog(current_ref(repo.name)))
+    if entry is None:
+        raise NothingToUndo(f"{repo.name} has no move to undo", unchanged="nothing moved", hint="see `kai reflog`")
+    return entry

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgpack
 
-from kaivc.errors import ChecksumMismatch
+from kaivc.errors import ChecksumMismatch, Collected
 from kaivc.layout import Layout
 from kaivc.names import ObjectId
 from kaivc.settings import Settings
@@ -117,7 +117,7 @@ class ObjectStore:
             raise MalformedObject(f"object {oid.hex()} is no {kind.name.lower()} that can be read whole")
         if row.kind == RecordKind.CHUNK_LIST:
             return b"".join(self.stream(oid))
-        return self._record(row)
+        return self.record(row)
 
     def tree(self, oid: ObjectId) -> list[tuple[bytes, Entry]]:
         """The entries of one directory."""
@@ -141,7 +141,7 @@ class ObjectStore:
         """The bytes of a blob, in pieces of at most a chunk; each record's checksum is compared."""
         row = self.require(oid)
         if row.kind == RecordKind.BLOB:
-            yield self._record(row)
+            yield self.record(row)
             return
         if row.kind != RecordKind.CHUNK_LIST:
             raise MalformedObject(f"object {oid.hex()} is no blob")
@@ -151,14 +151,14 @@ class ObjectStore:
             if chunk.kind != RecordKind.CHUNK or chunk.size != size:
                 raise MalformedObject(f"a chunk of {oid.hex()} is not what its list says")
             total += size
-            yield self._record(chunk)
+            yield self.record(chunk)
         if total != row.size:
             raise MalformedObject(f"the chunks of {oid.hex()} add up to {total} bytes, not {row.size}")
 
     def chunk_list(self, row: ObjectRow) -> list[tuple[bytes, int]]:
         """The (id, size) of each chunk of a large blob."""
         try:
-            pairs = msgpack.unpackb(self._record(row), use_list=False, max_bin_len=64, max_map_len=0)
+            pairs = msgpack.unpackb(self.record(row), use_list=False, max_bin_len=64, max_map_len=0)
             return [(bytes(chunk_id), int(size)) for chunk_id, size in pairs]
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise MalformedObject(f"the chunk list of {row.id.hex()} cannot be read") from error
@@ -177,6 +177,34 @@ class ObjectStore:
             )
 
     # ------------------------------------------------------------ records
+
+    def record(self, row: ObjectRow) -> bytes:
+        """The decoded record of an object or chunk; ChecksumMismatch unless it is what was written.
+
+        gc may have moved it since the row was read, and may have unlinked its pack: then the catalog is asked once
+        more. Collected when it is gone from there too.
+        """
+        asked = False
+        while True:
+            try:
+                return self._record(row)
+            except ChecksumMismatch:
+                now = self.find(row.id)
+                if now is None:
+                    raise self._collected(row.id) from None
+                if asked and now == row:
+                    raise
+                for number in {row.pack, now.pack} & self._readers.keys():
+                    self._readers.pop(number).close()
+                row, asked = now, True
+
+    def _collected(self, oid: bytes) -> Collected:
+        return Collected(
+            f"object {oid.hex()} of agent {self.place.agent} was collected while it was read",
+            unchanged="nothing was written",
+            hint="what named it has expired: see `kai reflog --all`",
+            object=oid.hex(),
+        )
 
     def _record(self, row: ObjectRow) -> bytes:
         reader = self._reader(row)
