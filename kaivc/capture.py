@@ -25,7 +25,7 @@ from kaivc.ignore import IGNORE_FILE, IgnoreRules
 from kaivc.layout import META_FILE
 from kaivc.manifest import MANIFEST, Manifest, StateClass
 from kaivc.names import ObjectId
-from kaivc.reading import Reader, unreadable
+from kaivc.reading import Reader, StillReader, unreadable
 from kaivc.repository import Repository
 from kaivc.roots import live_manifest, open_root, read_small, refuse_root
 from kaivc.sinks import BlobSink, BytesSource
@@ -85,7 +85,8 @@ class Capturer:
     ``base`` is the tree that secrets which are absent here are taken from; what ``base_manifest``, its manifest, calls
     secret is never read, whatever the live one says. With ``spare``, a manifest, what a version
     could not hold is left out instead of refused, and ``spare`` stands in for a manifest that cannot be read: a
-    workspace that is about to be left must not stand in the way.
+    workspace that is about to be left must not stand in the way. With ``still``, the directory is one that nobody runs
+    and that must not be written to, not even by SQLite.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Capturer:
         *,
         spare: Manifest | None = None,
         base_manifest: Manifest = manifests.DEFAULT,
+        still: bool = False,
     ) -> None:
         self._repo = repo
         self._sink = sink
@@ -103,7 +105,7 @@ class Capturer:
         self._spare = spare
         self._base_manifest = base_manifest
         self._root = os.fsencode(repo.workspace)
-        self._reader = reader = Reader(repo, sink)
+        self._reader = reader = (StillReader if still else Reader)(repo, sink)
         self._result = Capture(known=reader.known, databases=reader.databases, plain_databases=reader.plain_databases)
         self._rules = IgnoreRules.parse(None)
         self._inodes: dict[tuple[int, int], bytes] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from contextlib import AbstractContextManager, suppress
 
 from kaivc import sqlitefiles
 from kaivc.errors import UnreadablePath, UnsettledFile
@@ -43,6 +44,14 @@ class _FileSource:
         return data
 
 
+def _now(repo: Repository) -> int:
+    """The time of the disk; 0, at which no file counts as settled, where it cannot be asked."""
+    if repo.home.read_only:
+        return 0
+    repo.vfs.make_dirs(repo.layout.tmp, repo.home.dir_mode)
+    return repo.vfs.disk_now_ns(os.path.join(repo.layout.tmp, "clock"))
+
+
 class Reader:
     """Reads the files of one workspace; what it learns stands in ``known``, ``databases`` and ``plain_databases``."""
 
@@ -51,8 +60,7 @@ class Reader:
         self._sink = sink
         self._root = os.fsencode(repo.workspace)
         self._open = sqlitefiles.open_inodes()
-        repo.vfs.make_dirs(repo.layout.tmp, repo.home.dir_mode)
-        self._now = repo.vfs.disk_now_ns(os.path.join(repo.layout.tmp, "clock"))
+        self._now = _now(repo)
         self.cache = caches.known_files(repo.catalog, repo.id)
         self.known: dict[bytes, dict[bytes, Known]] = {}
         self.databases: set[bytes] = set()
@@ -146,8 +154,8 @@ class Reader:
         full = os.path.join(self._root, path)
         self.databases.add(path)
         try:
-            with sqlitefiles.reading(full, self._repo.settings.lock_wait) as connection:
-                if sqlitefiles.log_size(full):
+            with self._reading(full) as connection:
+                if not sqlitefiles.holds_all(full, connection):
                     return self._put_state(connection)
                 size = os.fstat(fd).st_size
                 return self._sink.put_blob(_FileSource(fd, size), size)
@@ -155,12 +163,15 @@ class Reader:
             self.plain_databases.append(path)
             return self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size)
 
+    def _reading(self, path: bytes) -> AbstractContextManager[sqlite3.Connection]:
+        return sqlitefiles.reading(path, self._repo.settings.lock_wait, self._repo.home.temp)
+
     def _through_sqlite(self, path: bytes) -> ObjectId:
         """For a file that this process has open: closing a descriptor of our own would drop its locks."""
         full = os.path.join(self._root, path)
         self.databases.add(path)
         try:
-            with sqlitefiles.reading(full, self._repo.settings.lock_wait) as connection:
+            with self._reading(full) as connection:
                 return self._put_state(connection)
         except sqlitefiles.NotReadable as error:
             raise UnsettledFile(
@@ -171,10 +182,67 @@ class Reader:
             ) from error
 
     def _put_state(self, connection: sqlite3.Connection) -> ObjectId:
-        scratch = os.path.join(self._repo.layout.tmp, f"backup-{self._repo.new_op_id()}")
-        with sqlitefiles.Scratch(self._repo.vfs, scratch) as file:
+        with self._repo.home.scratch_file() as path, sqlitefiles.Scratch(self._repo.vfs, path) as file:
             source = sqlitefiles.read_out(connection, file)
             return self._sink.put_blob(source, sqlitefiles.size_of(source))
+
+
+class StillReader(Reader):
+    """Reads a directory that is never written to: of a database with a log, SQLite is given a copy to open."""
+
+    def _database(self, fd: int, path: bytes, status: os.stat_result) -> ObjectId:
+        full = os.path.join(self._root, path)
+        before = self._unit(full)
+        try:
+            oid = self._copied(fd, full) if len(before) > 1 else None
+        except sqlitefiles.NotReadable:
+            self.plain_databases.append(path)
+            oid = None
+        if oid is None:
+            self.databases.add(path)
+            oid = self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size)
+        if self._unit(full) != before or signature(os.fstat(fd)) != signature(status):
+            raise _Unsettled
+        return oid
+
+    @staticmethod
+    def _unit(full: bytes) -> dict[bytes, tuple[int, ...]]:
+        """A database and what is not empty of its logs."""
+        found = {}
+        for suffix in (b"", b"-wal", b"-journal"):
+            with suppress(OSError):
+                status = os.stat(full + suffix, follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode) and (status.st_size or not suffix):
+                    found[suffix] = signature(status)
+        return found
+
+    def _copied(self, fd: int, full: bytes) -> ObjectId:
+        """The state that a copy of the database and its logs has."""
+        with self._repo.home.scratch_file() as path:
+            base = os.fsencode(path)
+            try:
+                for suffix in self._unit(full):
+                    source = fd if not suffix else os.open(full + suffix, _READ)
+                    try:
+                        self._pour(source, base + suffix)
+                    finally:
+                        if suffix:
+                            os.close(source)
+                with self._reading(base) as connection:
+                    return self._put_state(connection)
+            finally:
+                for suffix in (b"", *sqlitefiles.SIDE_SUFFIXES):
+                    self._repo.vfs.unlink(base + suffix, missing_ok=True)
+
+    def _pour(self, source: int, path: bytes) -> None:
+        vfs, position = self._repo.vfs, 0
+        target = vfs.create(path)
+        try:
+            while piece := os.pread(source, 1 << 20, position):
+                vfs.write(target, piece)
+                position += len(piece)
+        finally:
+            vfs.close(target)
 
 
 def _is_there(name: bytes, parent: int) -> bool:
