@@ -51,6 +51,8 @@ Codes are unique and never reused.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
@@ -560,3 +562,13 @@ class InternalError(StorageError):
     """
 
     code = "E999"
+
+
+@contextmanager
+def hit(what: str, **facts: object) -> Iterator[None]:
+    """Let a ChecksumMismatch that is raised within say what it hits."""
+    try:
+        yield
+    except ChecksumMismatch as error:
+        said: dict[str, Any] = {**error.facts, **facts}
+        raise ChecksumMismatch(f"{what}: {error.what}", unchanged=error.unchanged, hint=error.hint, **said) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from kaivc.errors import RefusedPath, TooLarge
+from kaivc.errors import RefusedPath, TooLarge, hit
 from kaivc.names import ObjectId
 from kaivc.storage.gitobjects import (
     DIRECTORY,
@@ -114,11 +114,18 @@ def flatten(store: ObjectStore, tree: ObjectId) -> dict[bytes, Entry]:
 def _walk(store: ObjectStore, tree: ObjectId, prefix: bytes, depth: int) -> Iterator[tuple[bytes, Entry]]:
     if depth > MAX_DEPTH or len(prefix) > MAX_PATH:
         raise MalformedObject("a tree that is deeper than any disk")
-    for name, entry in store.tree(tree):
+    for name, entry in listing(store, tree, prefix):
         if entry.mode == DIRECTORY:
             yield from _walk(store, entry.oid, prefix + name + b"/", depth + 1)
         else:
             yield prefix + name, entry
+
+
+def listing(store: ObjectStore, tree: ObjectId, path: bytes) -> list[tuple[bytes, Entry]]:
+    """The entries of the directory at ``path``; ChecksumMismatch that names it if it is damaged."""
+    where = show(path.rstrip(b"/"))
+    with hit(f"directory {where}" if where else "the top directory", path=where or "."):
+        return store.tree(tree)
 
 
 def find(store: ObjectStore, tree: ObjectId, path: bytes) -> Entry | None:

@@ -1,4 +1,4 @@
-"""Versions: what a commit says of itself, how one is written, named and found.
+"""Versions: what a commit says of itself, how one is written, and which there are.
 
 A commit's message is the notes, then one last paragraph of trailers. A checksum is SHA-256 over the records that
 ``git ls-tree -r -z --full-tree COMMIT`` prints, kept to the paths of a class.
@@ -7,26 +7,14 @@ A commit's message is the notes, then one last paragraph of trailers. A checksum
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from kaivc import manifest as manifests
 from kaivc import trees
-from kaivc.errors import InvalidManifest, InvalidName, KaiError, NoSuchRevision, NoVersionYet
+from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidName, NoSuchRevision, NoVersionYet, hit
 from kaivc.manifest import MANIFEST, FileClass, Manifest
-from kaivc.names import (
-    Actor,
-    ObjectId,
-    RefName,
-    Version,
-    backup_ref,
-    current_ref,
-    heads_prefix,
-    nearest,
-    tags_prefix,
-    version_ref,
-)
+from kaivc.names import Actor, ObjectId, RefName, Version, tags_prefix, version_ref
 from kaivc.repository import Repository
 from kaivc.storage.gitobjects import (
     EXECUTABLE,
@@ -39,7 +27,6 @@ from kaivc.storage.gitobjects import (
     encode_commit,
     encode_tag,
 )
-from kaivc.storage.pack import RecordKind
 from kaivc.storage.writer import StoreWriter
 from kaivc.trees import Files
 
@@ -53,6 +40,8 @@ TRAILERS = (
 )
 SNAPSHOT_TYPES = ("auto", "manual", "rollback")
 MAX_NOTES = 64 << 10
+SHORT = 12
+"""Digits that stand for a commit in what people read."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +74,7 @@ class AgentVersion:
     @property
     def tag(self) -> str:
         """``v1.2.3``; the first digits of the hash for what has no number."""
-        return f"v{self.version}" if self.version else self.commit[:12]
+        return f"v{self.version}" if self.version else self.commit[:SHORT]
 
     def snapshot_meta(self) -> dict[str, str | None]:
         """What ``snapshot_meta.json`` holds."""
@@ -183,9 +172,11 @@ def write_tag(repo: Repository, writer: StoreWriter, draft: Draft, version: Vers
 
 
 def describe(repo: Repository, oid: ObjectId) -> AgentVersion:
-    """What a commit says; ChecksumMismatch's MalformedObject if it is none of ours."""
-    commit = repo.store.commit(oid)
-    notes, trailers = parse_message(commit.message)
+    """What a commit says; ChecksumMismatch if it is damaged, or none of ours."""
+    with hit(f"commit {oid.hex()[:SHORT]} of {repo.name}", agent=repo.name, commit=oid.hex()):
+        commit = repo.store.commit(oid)
+        notes, trailers = parse_message(commit.message)
+        created = rfc3339(commit.time)
     return AgentVersion(
         agent=repo.name,
         version=trailers.get("Kai-Version"),
@@ -193,7 +184,7 @@ def describe(repo: Repository, oid: ObjectId) -> AgentVersion:
         tree=commit.tree.hex(),
         parent_commit=commit.parent.hex() if commit.parent else None,
         parent=trailers.get("Kai-Parent-Version"),
-        created=rfc3339(commit.time),
+        created=created,
         author=commit.who,
         notes=notes,
         snapshot_type=trailers["Kai-Snapshot-Type"],
@@ -215,7 +206,10 @@ def parse_message(message: str) -> tuple[str, dict[str, str]]:
         raise MalformedObject(f"a commit of type {trailers['Kai-Snapshot-Type']!r}")
     for name in ("Kai-Version", "Kai-Parent-Version"):
         if name in trailers:
-            Version.parse(trailers[name])
+            try:
+                Version.parse(trailers[name])
+            except InvalidName as error:
+                raise MalformedObject(f"a commit of version {trailers[name]!r}") from error
     return notes, trailers
 
 
@@ -235,20 +229,47 @@ def numbers(repo: Repository) -> list[Version]:
     return sorted(Version.parse(name.removeprefix(prefix)) for name in repo.refs(prefix))
 
 
-def every(repo: Repository) -> list[AgentVersion]:
-    """All versions, lowest number first."""
-    return [of_tag(repo, version_ref(repo.name, number)) for number in numbers(repo)]
+@dataclass(frozen=True)
+class DamagedVersion:
+    """A version that cannot be read: its number, its commit as far as the tag still says it, and why."""
+
+    version: str
+    commit: str | None
+    problem: str
+
+
+def every(repo: Repository) -> tuple[list[AgentVersion], list[DamagedVersion]]:
+    """All versions, lowest number first: those that can be read, and those that cannot."""
+    good: list[AgentVersion] = []
+    bad: list[DamagedVersion] = []
+    for number in numbers(repo):
+        name = version_ref(repo.name, number)
+        try:
+            good.append(of_tag(repo, name))
+        except ChecksumMismatch as error:
+            bad.append(DamagedVersion(str(number), _target(repo, name), error.what))
+    return good, bad
+
+
+def _target(repo: Repository, name: RefName) -> str | None:
+    oid = repo.ref(name)
+    try:
+        return repo.store.tag(oid).target.hex() if oid else None
+    except ChecksumMismatch:
+        return None
 
 
 def of_tag(repo: Repository, name: RefName) -> AgentVersion:
-    """The version that a tag names; MalformedObject if tag and commit disagree."""
+    """The version that a tag names; ChecksumMismatch if one of them is damaged, or if they disagree."""
     oid = repo.ref(name)
     if oid is None:
         raise NoSuchRevision(f"there is no {name}", ref=name)
-    tag = repo.store.tag(oid)
-    version = describe(repo, tag.target)
-    if tag.name != name.removeprefix("refs/tags/") or tag.name != f"{repo.name}/v{version.version}":
-        raise MalformedObject(f"the tag {name} names {tag.name}, its commit says {version.version}")
+    number = name.removeprefix(tags_prefix(repo.name))
+    with hit(number, agent=repo.name, version=number):
+        tag = repo.store.tag(oid)
+        version = describe(repo, tag.target)
+        if tag.name != name.removeprefix("refs/tags/") or tag.name != f"{repo.name}/v{version.version}":
+            raise MalformedObject(f"the tag {name} names {tag.name}, its commit says {version.version}")
     return version
 
 
@@ -261,92 +282,5 @@ def current(repo: Repository) -> AgentVersion:
             hint=f"make one with `kai commit {repo.name}`",
             agent=repo.name,
         )
-    return describe(repo, oid)
-
-
-# ---------------------------------------------------------------- revisions
-
-_BACK = re.compile(r"current~(\d{1,6})\Z")
-_ENTRY = re.compile(r"(?:current@)?\{(\d{1,9})\}\Z")
-_HEX = re.compile(r"[0-9a-f]{4,64}\Z")
-_BACKUP = re.compile(r"backups/(\d{1,12})\Z")
-
-
-def split(text: str) -> tuple[str, str]:
-    """``AGENT@REV`` as its parts; REV is empty for the agent alone."""
-    agent, _, rev = text.partition("@")
-    return agent, rev
-
-
-def resolve(repo: Repository, rev: str) -> AgentVersion:
-    """The version or backup that a revision names; NoSuchRevision with the nearest otherwise."""
-    if rev in ("", "current"):
-        return current(repo)
-    if match := _BACK.match(rev):
-        return _ancestor(repo, int(match[1]), rev)
-    if match := _ENTRY.match(rev):
-        return _logged(repo, int(match[1]), rev)
-    if match := _BACKUP.match(rev):
-        oid = repo.ref(backup_ref(repo.name, int(match[1])))
-        if oid is None:
-            raise _missing(repo, rev)
+    with hit("the version in force", agent=repo.name):
         return describe(repo, oid)
-    try:
-        return _numbered(repo, Version.parse(rev), rev)
-    except InvalidName:
-        if not _HEX.match(rev):
-            raise _missing(repo, rev) from None
-        return _hashed(repo, rev)
-
-
-def _numbered(repo: Repository, version: Version, rev: str) -> AgentVersion:
-    name = version_ref(repo.name, version)
-    if repo.ref(name) is None:
-        raise _missing(repo, rev)
-    return of_tag(repo, name)
-
-
-def _ancestor(repo: Repository, count: int, rev: str) -> AgentVersion:
-    found = current(repo)
-    for _ in range(count):
-        if found.parent_commit is None:
-            raise _missing(repo, rev)
-        found = describe(repo, ObjectId(bytes.fromhex(found.parent_commit)))
-    return found
-
-
-def _logged(repo: Repository, back: int, rev: str) -> AgentVersion:
-    entries = repo.reflog(current_ref(repo.name), back + 1)
-    if len(entries) <= back or entries[back].new is None:
-        raise _missing(repo, rev)
-    return describe(repo, ObjectId(entries[back].new or b""))
-
-
-def _hashed(repo: Repository, rev: str) -> AgentVersion:
-    low = bytes.fromhex(rev.ljust(64, "0"))[: repo.home.format.width]
-    high = bytes.fromhex(rev.ljust(64, "f"))[: repo.home.format.width]
-    rows = repo.catalog.rows(
-        "SELECT id FROM objects WHERE agent = ? AND id >= ? AND id <= ? AND kind = ? LIMIT 3",
-        (repo.id, low, high, RecordKind.COMMIT),
-    )
-    if not rows:
-        raise _missing(repo, rev)
-    if len(rows) > 1:
-        found = [oid.hex()[:16] for (oid,) in rows]
-        raise NoSuchRevision(
-            f"{rev!r} begins several commits: {', '.join(found)}", hint="give more digits", nearest=found
-        )
-    return describe(repo, ObjectId(rows[0][0]))
-
-
-def _missing(repo: Repository, rev: str) -> KaiError:
-    known = [number.tag for number in numbers(repo)]
-    prefix = heads_prefix(repo.name)
-    known += [name.removeprefix(prefix) for name in repo.refs(prefix)]
-    close = nearest(rev if rev.startswith(("v", "b", "s", "c")) else f"v{rev}", known) or known[-3:]
-    return NoSuchRevision(
-        f"{repo.name} has no revision {rev!r}",
-        hint=f"did you mean {', '.join(close)}?" if close else f"make a version with `kai commit {repo.name}`",
-        revision=rev,
-        nearest=close,
-    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from kaivc import materialise, trees, versions
+from kaivc import materialise, retention, revisions, trees
 from kaivc.dirtree import DirTree
 from kaivc.errors import TargetNotEmpty
 from kaivc.repository import Repository
 from kaivc.roots import refuse_root
+from kaivc.versions import AgentVersion
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,12 @@ def checkout(repo: Repository, rev: str, directory: str) -> CheckedOut:
 
     TargetNotEmpty, RefusedWorkspace, ChecksumMismatch otherwise.
     """
-    version = versions.resolve(repo, rev)
+    version = revisions.resolve(repo, rev)
+    with retention.reading(repo, version):
+        return _checkout(repo, version, directory)
+
+
+def _checkout(repo: Repository, version: AgentVersion, directory: str) -> CheckedOut:
     files = trees.flatten(repo.store, version.tree_oid)
     materialise.check_tree_links(repo.store, files)
     target = os.path.abspath(directory)

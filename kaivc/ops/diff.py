@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kaivc import trees, versions
+from kaivc import revisions, trees
 from kaivc.capture import Capturer
 from kaivc.diff.model import FileDiff, Side
 from kaivc.diff.patch import render, stat
@@ -48,9 +48,9 @@ class Diff:
 
 def diff(repo: Repository, old: str, new: str | None = None) -> Diff:
     """Compare two revisions; without ``new``, ``old`` with the workspace."""
-    before = versions.resolve(repo, old)
+    before = revisions.resolve(repo, old)
     if new is not None:
-        after = versions.resolve(repo, new)
+        after = revisions.resolve(repo, new)
         changes = trees.diff(repo.store, before.tree_oid, after.tree_oid)
         return Diff(repo.name, before.tag, after.tag, tuple(changes), _Loader(repo, {}))
     sink = _KeepingSink(repo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kaivc import versions
+from kaivc import revisions, versions
 from kaivc.names import ObjectId
 from kaivc.repository import Repository
 from kaivc.versions import AgentVersion
@@ -22,7 +22,7 @@ class History:
 
 def log(repo: Repository, rev: str = "current", *, limit: int | None = None) -> History:
     """The version that ``rev`` names and its parents."""
-    found: list[AgentVersion] = [versions.resolve(repo, rev)]
+    found: list[AgentVersion] = [revisions.resolve(repo, rev)]
     while found[-1].parent_commit is not None and (limit is None or len(found) <= limit):
         found.append(versions.describe(repo, ObjectId(bytes.fromhex(found[-1].parent_commit))))
     cut = limit is not None and len(found) > limit

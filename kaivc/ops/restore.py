@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kaivc import intents, trees, versions
+from kaivc import intents, revisions, trees, versions
 from kaivc.capture import Capturer
 from kaivc.errors import NoSuchPath
 from kaivc.movement import Move, MovePlan, Mover, landed_before
@@ -42,7 +42,7 @@ def restore(
 
 
 def _move(repo: Repository, paths: Sequence[str | bytes], source: str, reason: str, *, live: bool) -> Move:
-    target = versions.resolve(repo, source)
+    target = revisions.resolve(repo, source)
     only = _select(repo, [_encoded(path) for path in paths], target) if paths else None
     return Move("restore", reason.strip() or f"restore from {target.tag}", None, target, only=only, live=live)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaivc import intents, versions
+from kaivc import intents, revisions
 from kaivc.errors import ChecksumMismatch, InvalidName, InvalidRollbackVersion, NoSuchRevision
 from kaivc.movement import Move, MovePlan, Mover, landed_before
 from kaivc.names import Version, version_ref
@@ -43,7 +43,7 @@ def _move(repo: Repository, to: str, reason: str, *, force: bool, live: bool, op
 
 def _target(repo: Repository, to: str) -> AgentVersion:
     try:
-        target = versions.resolve(repo, to)
+        target = revisions.resolve(repo, to)
     except (NoSuchRevision, InvalidName) as error:
         raise InvalidRollbackVersion(error.what, unchanged="nothing moved", hint=error.hint, **error.facts) from error
     except ChecksumMismatch as error:

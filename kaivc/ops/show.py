@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from kaivc import trees, versions
+from kaivc import retention, revisions, trees, versions
+from kaivc.errors import hit
 from kaivc.manifest import FileClass
 from kaivc.names import ObjectId, Version, version_ref
 from kaivc.repository import Repository
@@ -27,7 +28,12 @@ class Shown:
 
 def show(repo: Repository, rev: str = "current") -> Shown:
     """Describe the version that ``rev`` names."""
-    version = versions.resolve(repo, rev)
+    version = revisions.resolve(repo, rev)
+    with retention.reading(repo, version), hit(f"{version.tag} of {repo.name}", agent=repo.name, version=version.tag):
+        return _show(repo, version)
+
+
+def _show(repo: Repository, version: AgentVersion) -> Shown:
     files = trees.flatten(repo.store, version.tree_oid)
     manifest = versions.manifest_of(repo, version.tree_oid)
     classes = {kind.value: 0 for kind in FileClass}

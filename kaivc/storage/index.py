@@ -40,6 +40,9 @@ class ObjectRow(NamedTuple):
     size: int
 
 
+MAX_ID = 32
+"""Bytes of the longest id."""
+
 _PACK = "SELECT id, agent, name, state, committed, checksum FROM packs WHERE "
 _OBJECT = "SELECT id, kind, pack, offset, length, size, checksum FROM objects WHERE "
 
@@ -72,9 +75,51 @@ def every(catalog: Catalog, agent: int) -> list[ObjectRow]:
     return [ObjectRow(*checked(row, f"object {row[0].hex()}")) for row in rows]
 
 
+def beginning(catalog: Catalog, agent: int, digits: str, width: int, kind: int, limit: int) -> list[bytes]:
+    """The ids, ``width`` bytes long, of objects of a kind whose hex begins with ``digits``; ``limit`` at most."""
+    low, high = (bytes.fromhex(digits.ljust(2 * MAX_ID, fill))[:width] for fill in "0f")
+    rows = catalog.rows(
+        _OBJECT + "agent = ? AND id >= ? AND id <= ? AND kind = ? ORDER BY id LIMIT ?",
+        (agent, low, high, kind, limit),
+    )
+    found = [ObjectRow(*checked(row, f"object {row[0].hex()}")).id for row in rows]
+    return [oid for oid in found if oid.hex().startswith(digits)]
+
+
 def put_objects(db: sqlite3.Connection, agent: int, rows: Iterable[ObjectRow]) -> None:
     """Write objects' rows; one that is there stays."""
     db.executemany(
         "INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [(agent, *row, checksum(*row)) for row in rows],
     )
+
+
+def move_objects(db: sqlite3.Connection, agent: int, moves: Iterable[tuple[ObjectRow, int, int]]) -> None:
+    """Let objects' rows point at another (pack, offset); one that points elsewhere by now stays."""
+    db.executemany(
+        "UPDATE objects SET pack = ?, offset = ?, checksum = ? WHERE agent = ? AND id = ? AND pack = ? AND offset = ?",
+        [
+            (pack, offset, checksum(*row._replace(pack=pack, offset=offset)), agent, row.id, row.pack, row.offset)
+            for row, pack, offset in moves
+        ],
+    )
+
+
+def drop_objects(db: sqlite3.Connection, agent: int, rows: Iterable[ObjectRow]) -> None:
+    """Forget objects."""
+    db.executemany("DELETE FROM objects WHERE agent = ? AND id = ?", [(agent, row.id) for row in rows])
+
+
+def drop_pack(db: sqlite3.Connection, number: int) -> None:
+    """Forget a pack whose file is gone."""
+    db.execute("DELETE FROM packs WHERE id = ?", (number,))
+
+
+def used_packs(db: sqlite3.Connection, agent: int) -> set[int]:
+    """The packs that an object or an op record of the agent is said to lie in."""
+    rows = db.execute(
+        "SELECT DISTINCT pack FROM objects WHERE agent = ? "
+        "UNION SELECT DISTINCT pack FROM ops WHERE agent = ? AND pack IS NOT NULL",
+        (agent, agent),
+    )
+    return {number for (number,) in rows}

@@ -17,7 +17,7 @@ def checkout(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Where to: absent or empty.")],
 ) -> None:
     """Write the files of a version to a directory of their own."""
-    from kaivc.versions import split
+    from kaivc.revisions import split
 
     door: Invocation = ctx.obj
     agent, rev = split(revision)

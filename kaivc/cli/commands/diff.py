@@ -40,7 +40,7 @@ def diff(
 
     With one, between it and the workspace.
     """
-    from kaivc.versions import split
+    from kaivc.revisions import split
 
     door: Invocation = ctx.obj
     agent, rev = split(old)

@@ -22,7 +22,7 @@ def log(
     oneline: Annotated[bool, typer.Option("--oneline", help="One line for each version.")] = False,
 ) -> None:
     """Show a version and those before it, newest first."""
-    from kaivc.versions import split
+    from kaivc.revisions import split
 
     door: Invocation = ctx.obj
     agent, rev = split(revision)

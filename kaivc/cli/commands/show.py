@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def show(ctx: typer.Context, revision: arguments.AgentRev) -> None:
     """Show what a version says and holds."""
-    from kaivc.versions import split
+    from kaivc.revisions import split
 
     door: Invocation = ctx.obj
     agent, rev = split(revision)
