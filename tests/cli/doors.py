@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tests.cli.schema import problems
-from tests.conftest import ROOT
+from tests.cli.schema import load_schema, problems
 
-SCHEMAS = ROOT / "docs" / "reference" / "schemas"
 KAI = [sys.executable, "-m", "kaivc"]
 TIMEOUT = 30
 
@@ -31,13 +29,13 @@ class Result:
     def document(self, name: str) -> Any:
         """What --json printed, held to its schema."""
         value = json.loads(self.out)
-        assert not problems(value, json.loads((SCHEMAS / f"{name}.json").read_text())), value
+        assert not problems(value, load_schema(name)), value
         return value
 
     def error(self) -> Any:
         """What --json said went wrong, held to its schema."""
         value = json.loads(self.err)
-        assert not problems(value, json.loads((SCHEMAS / "error.json").read_text())), value
+        assert not problems(value, load_schema("error")), value
         return value["error"]
 
 

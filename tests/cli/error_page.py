@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator
 
 from kaivc.errors import KaiError
+from tests.cli.schema import load_schema, told
 
 HEAD = """\
 # Errors
@@ -18,13 +19,7 @@ kai: E101: summarizer has no revision 'v1.0.7'
 
 With `--json` it is a document on stderr ([schema](schemas/error.json)):
 
-- `error`
-  - `code`: one of those below; `usage` for a command line that says nothing sensible
-  - `message`: what happened
-  - `unchanged`: what did not happen (not always there)
-  - `hint`: what to do (not always there)
-  - `facts`: particulars, by kind of error (not always there)
-
+KEYS
 ## Exit codes
 
 | exit | |
@@ -52,7 +47,7 @@ def page() -> str:
     """The whole text."""
     errors = sorted(every(KaiError), key=lambda it: it.code)
     rows = (f"| {link(it)} | {it.exit_code} | {it.http_status} | {summary(it)} |\n" for it in errors)
-    return HEAD + "".join(rows) + "".join(map(section, errors))
+    return HEAD.replace("KEYS", told(load_schema("error"))) + "".join(rows) + "".join(map(section, errors))
 
 
 def link(cls: type[KaiError]) -> str:

@@ -5,9 +5,8 @@ Arguments and options, JSON, and the table of codes. By hand are the introductio
 of codes (it names them), and sections of other names.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ import typer
 from kaivc.cli.app import VERBS, _everywhere, build, load
 from kaivc.errors import KaiError
 from tests.cli import error_page
+from tests.cli.schema import load_schema, told
 from tests.conftest import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
-SCHEMAS = REFERENCE / "schemas"
 ORDER = ("Synopsis", "Arguments and options", "Examples", "JSON", "Exit codes and errors")
 NOTE = (
     "<!-- `make reference` writes this page; the introduction, the examples and the remarks on codes are by hand. -->"
@@ -99,11 +98,11 @@ def _fenced(text: str) -> str:
     return f"```\n{text}\n```\n"
 
 
-def _each(verbs: list[str], told: Callable[[str], str]) -> str:
+def _each(verbs: list[str], part: Callable[[str], str]) -> str:
     """What is told of each verb, below its name if there are several."""
     if len(verbs) == 1:
-        return told(verbs[0])
-    return "\n".join(f"### kai {verb}\n\n{told(verb) or 'None of its own.'}" for verb in verbs)
+        return part(verbs[0])
+    return "\n".join(f"### kai {verb}\n\n{part(verb) or 'None of its own.'}" for verb in verbs)
 
 
 def _usage(verb: str) -> str:
@@ -120,8 +119,8 @@ def _options(verb: str) -> str:
 
 
 def _row(param: Any, context: typer.Context) -> str:
-    names, told = param.get_help_record(context)
-    return f"| `{_cell(names)}` | {_cell(told)} |\n"
+    names, help_ = param.get_help_record(context)
+    return f"| `{_cell(names)}` | {_cell(help_)} |\n"
 
 
 def _cell(text: str) -> str:
@@ -137,42 +136,10 @@ def _errors(remarks: str) -> str:
     return "\n\n".join(filter(None, (said, (CODES + rows).rstrip() if rows else "", ALL_CODES))) + "\n"
 
 
-# ---------------------------------------------------------------- keys of a document
-
-
-def schema(name: str) -> dict[str, Any]:
-    """One schema."""
-    loaded: dict[str, Any] = json.loads((SCHEMAS / f"{name}.json").read_text())
-    return loaded
-
-
 def _json(verb: str) -> str:
     name = schema_of(verb)
-    root = schema(name)
     head = f"With `--json`, one document on stdout ([schema](schemas/{name}.json)):\n\n"
-    return head + "".join(line + "\n" for line in keys(root, root))
-
-
-def keys(part: dict[str, Any], root: dict[str, Any], depth: int = 0) -> Iterator[str]:
-    """A line for each key of a schema, those within it below, further in."""
-    seen = _followed(part, root)
-    seen = _followed(seen.get("items", seen), root)
-    for key, inner in seen.get("properties", {}).items():
-        sometimes = "" if key in seen.get("required", ()) else " (not always there)"
-        yield f"{'  ' * depth}- `{key}` ({_kind(_followed(inner, root))}): {inner['description']}{sometimes}"
-        yield from keys(inner, root, depth + 1)
-
-
-def _followed(part: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" not in part:
-        return part
-    found: dict[str, Any] = root["$defs"][part["$ref"].removeprefix("#/$defs/")]
-    return found
-
-
-def _kind(part: dict[str, Any]) -> str:
-    kinds = [part["type"]] if isinstance(part["type"], str) else part["type"]
-    return " or ".join(kinds)
+    return head + told(load_schema(name))
 
 
 # ---------------------------------------------------------------- the index

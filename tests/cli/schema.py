@@ -1,7 +1,13 @@
 """As much of JSON Schema (draft 2020-12) as docs/reference/schemas uses; an unknown keyword is an error."""
 
+import json
 import re
+from collections.abc import Iterator
 from typing import Any
+
+from tests.conftest import ROOT
+
+SCHEMAS = ROOT / "docs" / "reference" / "schemas"
 
 TYPES: dict[str, Any] = {
     "object": dict,
@@ -62,3 +68,38 @@ def _members(value: dict[str, Any], schema: dict[str, Any], root: dict[str, Any]
         elif not schema.get("additionalProperties", False):
             found.append(f"{at}: {key} is not documented")
     return found
+
+
+# ---------------------------------------------------------------- for people
+
+
+def load_schema(name: str) -> dict[str, Any]:
+    """One schema."""
+    loaded: dict[str, Any] = json.loads((SCHEMAS / f"{name}.json").read_text())
+    return loaded
+
+
+def told(schema: dict[str, Any]) -> str:
+    """A line for each key, those within it below, further in."""
+    return "".join(line + "\n" for line in _keys(schema, schema, 0))
+
+
+def _keys(part: dict[str, Any], root: dict[str, Any], depth: int) -> Iterator[str]:
+    seen = _followed(part, root)
+    seen = _followed(seen.get("items", seen), root)
+    for key, inner in seen.get("properties", {}).items():
+        sometimes = "" if key in seen.get("required", ()) else " (not always there)"
+        yield f"{'  ' * depth}- `{key}` ({_kind(_followed(inner, root))}): {inner['description']}{sometimes}"
+        yield from _keys(inner, root, depth + 1)
+
+
+def _followed(part: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in part:
+        return part
+    found: dict[str, Any] = root["$defs"][part["$ref"].removeprefix("#/$defs/")]
+    return found
+
+
+def _kind(part: dict[str, Any]) -> str:
+    kinds = [part["type"]] if isinstance(part["type"], str) else part["type"]
+    return " or ".join(kinds)

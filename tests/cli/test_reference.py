@@ -10,8 +10,8 @@ import pytest
 from kaivc.cli.app import VERBS
 from kaivc.errors import KaiError
 from tests.cli import error_page
-from tests.cli.reference import FIRST, PAGES, REFERENCE, SCHEMAS, examples, index, page, page_of, schema, schema_of
-from tests.cli.schema import problems
+from tests.cli.reference import FIRST, PAGES, REFERENCE, examples, index, page, page_of, schema_of
+from tests.cli.schema import SCHEMAS, load_schema, problems
 
 
 def text(name: str) -> str:
@@ -34,7 +34,7 @@ def test_each_page_says_by_hand_what_only_a_person_can(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCHEMAS.glob("*.json")))
 def test_each_key_of_each_schema_is_described(name: str) -> None:
-    whole = schema(name)
+    whole = load_schema(name)
     for part in (whole, *whole.get("$defs", {}).values()):
         for key, inner in members(part):
             assert inner.get("description"), f"{name}: {key}"
@@ -42,7 +42,7 @@ def test_each_key_of_each_schema_is_described(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCHEMAS.glob("*.json")))
 def test_each_schema_says_what_it_is_of_and_holds_nothing_unused(name: str) -> None:
-    whole = schema(name)
+    whole = load_schema(name)
     assert whole["$id"] == f"kai:{name}"
     assert name == "error" or whole["title"] == f"kai {name.replace('-', ' ')} --json"
     assert set(re.findall(r'"#/\$defs/(\w+)"', json.dumps(whole))) == set(whole.get("$defs", ()))
