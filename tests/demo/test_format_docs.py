@@ -42,6 +42,9 @@ agent.undo()
 agent.redo()
 home.new("other").workspace.joinpath("a").write_text("a")
 home.agent("other").commit()
+fork = home.new("fork", source="reader@v1.1.0")
+(fork.workspace / "logic.py").write_text("print('forked')\\n")
+fork.commit()
 home.close()
 """
 
@@ -52,7 +55,7 @@ home = pathlib.Path(sys.argv[1])
 db = sqlite3.connect(home / ".kai/catalog.sqlite")
 meta = dict(db.execute("SELECT key, value FROM meta"))
 agents = dict(db.execute("SELECT name, id FROM agents"))
-report = {"format": meta["format"], "rows": check_rows(db), "sealed": 0, "kinds": {}, "indexed": 0, "ops": {}}
+report = {"format": meta["format"], "rows": check_rows(db), "sealed": 0, "linked": 0, "kinds": {}, "indexed": 0, "ops": {}}
 for name, agent in agents.items():
     found, records, tails = {}, [], []
     for number, pack, state, committed in db.execute(
@@ -68,6 +71,7 @@ for name, agent in agents.items():
             if kind == "op":
                 records.append(content)
         data = path.read_bytes()
+        report["linked"] += path.stat().st_nlink > 1
         if state == "sealed":
             report["sealed"] += 1
             assert data.endswith(b"KAIPEND\\0") and committed == len(data)
@@ -98,7 +102,7 @@ for name, agent in agents.items():
         record = payload if payload is not None else found[pack, offset][3]
         assert hashlib.sha256(record).digest() == digest
         records.append(record)
-    chain, head = read_chain(records)
+    chain, head = read_chain(records, name)
     row = db.execute("SELECT op_seq, op_head FROM agents WHERE id = ?", (agent,)).fetchone()
     assert row == (len(chain), head)
     assert replay(chain) == dict(db.execute("SELECT name, oid FROM refs WHERE agent = ?", (agent,)))
@@ -145,10 +149,12 @@ def test_a_stranger_reads_every_record_and_the_chain_with_the_pages_alone(writte
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["format"] == 0
     assert report["sealed"] >= 1
+    assert report["linked"] >= 2, "the fork shares a pack, with the op records of another agent in it"
     assert {"blob", "tree", "commit", "tag", "chunk", "chunk list", "op", "footer"} == set(report["kinds"])
     assert report["ops"] == {
         "reader": ["commit", "commit", "rollback", "undo", "redo"],
         "other": ["commit"],
+        "fork": ["fork", "commit"],
     }
     assert report["indexed"] == report["rows"]["objects"]
     assert report["rows"]["reflog"] >= 8
@@ -188,25 +194,29 @@ def test_the_pages_reader_sees_a_flipped_bit(written, tmp_path, where):
 
 def test_the_pages_reader_sees_a_changed_or_missing_op():
     code = reader() + textwrap.dedent("""
-        def chain_of(*reasons):
+        def chain_of(*reasons, agent="bot"):
             records, prev = [], bytes(32)
             for seq, reason in enumerate(reasons, 1):
-                records.append(msgpack.packb({"prev": prev, "reason": reason, "seq": seq}))
+                records.append(msgpack.packb({"agent": agent, "prev": prev, "reason": reason, "seq": seq}))
                 prev = hashlib.sha256(records[-1]).digest()
             return records
-        one = chain_of("a", "b", "c")
-        assert len(read_chain(one)[0]) == 3
-        for wrong in (chain_of("a", "x")[:2] + one[2:], one[:1] + one[2:], [*one, *chain_of("y")]):
+        one, others = chain_of("a", "b", "c"), chain_of("a", "b", "c", "d", agent="another")
+        assert len(read_chain(one, "bot")[0]) == len(read_chain([*others, *one, *one], "bot")[0]) == 3
+        again = msgpack.packb({"seq": 1, "agent": "bot", "prev": bytes(32), "reason": "a"})
+        later = msgpack.packb({"agent": "bot", "prev": hashlib.sha256(one[2]).digest(), "reason": "d", "seq": 5})
+        for wrong in (chain_of("a", "x")[:2] + one[2:], one[:1] + one[2:], [*one, *chain_of("y")], [again], [*one, later]):
             try:
-                read_chain(wrong)
+                read_chain([*others, *wrong], "bot")
             except ValueError as error:
                 print(error)
         """)
     done = read(code)
     assert done.stdout.splitlines() == [
-        "op 3 does not follow the one before it",
-        "op 2 is missing",
-        "there are two records of op 1",
+        "what came before op 3 is missing or was changed",
+        "what came before op 3 is missing or was changed",
+        "there is an op 1 beside the chain",
+        "op 1 is not in canonical form",
+        "the numbers are not 1, 2, 3, ...",
     ], done.stderr
 
 
