@@ -55,7 +55,8 @@ home = pathlib.Path(sys.argv[1])
 db = sqlite3.connect(home / ".kai/catalog.sqlite")
 meta = dict(db.execute("SELECT key, value FROM meta"))
 agents = dict(db.execute("SELECT name, id FROM agents"))
-report = {"format": meta["format"], "rows": check_rows(db), "sealed": 0, "linked": 0, "kinds": {}, "indexed": 0, "ops": {}}
+report = {"format": meta["format"], "rows": check_rows(db), "kinds": {}, "ops": {}}
+report |= {"sealed": 0, "linked": 0, "indexed": 0}
 for name, agent in agents.items():
     found, records, tails = {}, [], []
     for number, pack, state, committed in db.execute(
@@ -204,7 +205,8 @@ def test_the_pages_reader_sees_a_changed_or_missing_op():
         assert len(read_chain(one, "bot")[0]) == len(read_chain([*others, *one, *one], "bot")[0]) == 3
         again = msgpack.packb({"seq": 1, "agent": "bot", "prev": bytes(32), "reason": "a"})
         later = msgpack.packb({"agent": "bot", "prev": hashlib.sha256(one[2]).digest(), "reason": "d", "seq": 5})
-        for wrong in (chain_of("a", "x")[:2] + one[2:], one[:1] + one[2:], [*one, *chain_of("y")], [again], [*one, later]):
+        changed, gone = chain_of("a", "x")[:2] + one[2:], one[:1] + one[2:]
+        for wrong in (changed, gone, [*one, *chain_of("y")], [again], [*one, later]):
             try:
                 read_chain([*others, *wrong], "bot")
             except ValueError as error:
