@@ -14,7 +14,8 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,17 +35,24 @@ from kaivc.vfs import Vfs
 if TYPE_CHECKING:
     from kaivc.movement import MovePlan
     from kaivc.ops.agent_list import AgentList
+    from kaivc.ops.agent_remove import Removed
+    from kaivc.ops.agent_rename import Renamed
+    from kaivc.ops.cat import StoredFile
     from kaivc.ops.checkout import CheckedOut
     from kaivc.ops.commit import Committed
     from kaivc.ops.diff import Diff
     from kaivc.ops.export import Exported
+    from kaivc.ops.gc import Collected, GcPlan
     from kaivc.ops.log import History
+    from kaivc.ops.ls_tree import TreeListing
     from kaivc.ops.new import AgentMade
     from kaivc.ops.reflog import Reflog
+    from kaivc.ops.rev_parse import Parsed
     from kaivc.ops.run import Ran
     from kaivc.ops.show import Shown
     from kaivc.ops.status import Status
     from kaivc.ops.verify import Verified
+    from kaivc.ops.versions import VersionList
 
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
 MAX_EPOCH_DIGITS = 11
@@ -67,8 +75,13 @@ def open(  # noqa: A001 - kaivc.open
     clock: Clock | None = None,
     vfs: Vfs | None = None,
     progress: Progress = silent,
+    read_only: bool = False,
 ) -> Home:
-    """Open the home at ``path`` or above it; NoSuchHome otherwise."""
+    """Open the home at ``path`` or above it; NoSuchHome otherwise.
+
+    With ``read_only``, or where this user may not write, every reading verb works and nothing is written, not even what
+    would save work next time; a verb that writes raises ReadOnlyHome.
+    """
     root = find_home(os.fspath(path))
     if root is None:
         raise NoSuchHome(
@@ -79,7 +92,8 @@ def open(  # noqa: A001 - kaivc.open
     layout = Layout(root)
     environment = dict(os.environ if environ is None else environ)
     merged = _settings(layout, environment, flags or {})
-    catalog = Catalog.open(layout.catalog, merged.lock_wait)
+    temp = environment.get("TMPDIR") or "/tmp"  # noqa: S108 - only private directories are made in it
+    catalog = Catalog.open(layout.catalog, merged.lock_wait, scratch=temp, read_only=read_only)
     disk = vfs or Vfs()
     disk.group = bool(catalog.meta()["shared"])
     return Home(
@@ -94,6 +108,7 @@ def open(  # noqa: A001 - kaivc.open
             actor=actor or _actor(environment, merged),
             environ=environment,
             progress=progress,
+            temp=temp,
         )
     )
 
@@ -190,7 +205,10 @@ class Home:
         source: str | os.PathLike[str] | None = None,
         link: str | os.PathLike[str] | None = None,
     ) -> Agent:
-        """Make an agent; its workspace is a copy of ``source``, or ``link`` itself."""
+        """Make an agent; its workspace is a copy of ``source``, or ``link`` itself.
+
+        ``source`` is a path, or a text as ``--from`` takes it: AGENT@REV makes a fork.
+        """
         self.make(name, source=source, link=link)
         return Home(replace(self.opened, local=_local(self.opened.layout))).agent(name)
 
@@ -207,9 +225,21 @@ class Home:
         return new(
             self.opened,
             name,
-            source=None if source is None else os.fspath(source),
+            source=source if source is None or isinstance(source, str) else os.path.abspath(source),
             link=None if link is None else os.fspath(link),
         )
+
+    def rename(self, old: str, new: str, *, reason: str = "") -> Renamed:
+        """Give an agent another name; its versions, its history and its workspace go along."""
+        from kaivc.ops.agent_rename import agent_rename
+
+        return agent_rename(self.opened, old, new, reason=reason)
+
+    def remove(self, name: str, *, reason: str = "", dry_run: bool = False) -> Removed:
+        """Remove an agent, a dirty workspace saved as a backup first; its versions and its history stay."""
+        from kaivc.ops.agent_remove import agent_remove
+
+        return agent_remove(self.opened, name, reason=reason, dry_run=dry_run)
 
     def close(self) -> None:
         """Close the catalog."""
@@ -297,15 +327,51 @@ class Agent:
 
         return log(self.repository, rev, limit=limit)
 
-    def versions(self) -> tuple[AgentVersion, ...]:
-        """All versions, lowest number first."""
-        return tuple(known_versions.every(self.repository))
+    def versions(self) -> VersionList:
+        """All versions as a sequence, lowest number first; its ``damaged`` names those that cannot be read."""
+        from kaivc.ops.versions import versions
+
+        return versions(self.repository)
 
     def show(self, rev: str = "current") -> Shown:
         """What a version says and holds."""
         from kaivc.ops.show import show
 
         return show(self.repository, rev)
+
+    def cat(self, path: str | bytes, rev: str = "current") -> StoredFile:
+        """One file of a version."""
+        from kaivc.ops.cat import cat
+
+        return cat(self.repository, path, rev)
+
+    def ls_tree(
+        self,
+        rev: str = "current",
+        *paths: str | bytes,
+        recursive: bool = False,
+        show_trees: bool = False,
+        only_trees: bool = False,
+        sizes: bool = False,
+    ) -> TreeListing:
+        """What a version's directories hold."""
+        from kaivc.ops.ls_tree import ls_tree
+
+        return ls_tree(
+            self.repository,
+            rev,
+            paths,
+            recursive=recursive,
+            show_trees=show_trees,
+            only_trees=only_trees,
+            sizes=sizes,
+        )
+
+    def rev_parse(self, rev: str = "current") -> Parsed:
+        """The ids behind a revision."""
+        from kaivc.ops.rev_parse import rev_parse
+
+        return rev_parse(self.repository, rev)
 
     def diff(self, old: str = "current", new: str | None = None) -> Diff:
         """What differs between two revisions, or between one and the workspace."""
@@ -358,6 +424,12 @@ class Agent:
 
         return restore(self.repository, paths, source=source, reason=reason, dry_run=dry_run, live=live, op_id=op_id)
 
+    def gc(self, *, dry_run: bool = False, before: Callable[[GcPlan], None] | None = None) -> Collected:
+        """Let backups expire, and give back the bytes of what no name leads to; ``before`` is told the plan first."""
+        from kaivc.ops.gc import gc
+
+        return gc(self.repository, dry_run=dry_run, before=before)
+
     def reflog(self, ref: str | None = "current", *, limit: int | None = None) -> Reflog:
         """The moves of a ref, newest first."""
         from kaivc.ops.reflog import reflog
@@ -390,10 +462,10 @@ class Agent:
 
     def load(self, rev: str = "current") -> Path:
         """The path of a version's verified view; ChecksumMismatch if it is damaged."""
-        from kaivc import views
+        from kaivc import revisions, views
 
-        with self.repository.lock():
-            return Path(views.load(self.repository, known_versions.resolve(self.repository, rev)))
+        with nullcontext() if self.repository.home.read_only else self.repository.lock():
+            return Path(views.load(self.repository, revisions.resolve(self.repository, rev)))
 
 
 def _epoch(environ: Mapping[str, str]) -> int | None:

@@ -86,16 +86,17 @@ def collected(repo: Repository, ref: RefName) -> ReflogEntry | None:
 
 
 @contextmanager
-def reading(repo: Repository, version: AgentVersion) -> Iterator[None]:
-    """Read what a version, backup or snapshot holds; Collected, not damage, if gc took it away meanwhile."""
+def reading(repo: Repository, *several: AgentVersion) -> Iterator[None]:
+    """Read what versions, backups or snapshots hold; Collected, not damage, if gc took one away meanwhile."""
     try:
         yield
     except ChecksumMismatch as error:
-        if repo.store.contains(version.oid):
+        gone = next((it for it in several if not repo.store.contains(it.oid)), None)
+        if gone is None:
             raise
         raise Collected(
-            f"{version.tag} of {repo.name} was collected while it was read",
+            f"{gone.tag} of {repo.name} was collected while it was read",
             unchanged="nothing was written",
             hint="it had expired: see `kai reflog --all`",
-            commit=version.commit,
+            commit=gone.commit,
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kaivc import revisions, trees
+from kaivc import retention, revisions, trees
 from kaivc.capture import Capturer
 from kaivc.diff.model import FileDiff, Side
 from kaivc.diff.patch import render, stat
@@ -15,6 +15,7 @@ from kaivc.sinks import HashSink
 from kaivc.storage.chunking import Source
 from kaivc.storage.gitobjects import Entry, Kind
 from kaivc.trees import Change
+from kaivc.versions import AgentVersion
 
 MAX_SHOWN = 32 << 20
 """Larger files are not loaded; a diff says only that they differ."""
@@ -51,17 +52,19 @@ def diff(repo: Repository, old: str, new: str | None = None) -> Diff:
     before = revisions.resolve(repo, old)
     if new is not None:
         after = revisions.resolve(repo, new)
-        changes = trees.diff(repo.store, before.tree_oid, after.tree_oid)
-        return Diff(repo.name, before.tag, after.tag, tuple(changes), _Loader(repo, {}))
+        with retention.reading(repo, before, after):
+            changes = trees.diff(repo.store, before.tree_oid, after.tree_oid)
+        return Diff(repo.name, before.tag, after.tag, tuple(changes), _Loader(repo, {}, (before, after)))
     sink = _KeepingSink(repo)
-    files = trees.flatten(repo.store, before.tree_oid)
+    with retention.reading(repo, before):
+        files = trees.flatten(repo.store, before.tree_oid)
     capture = Capturer(repo, sink, files).run()
     return Diff(
         repo.name,
         before.tag,
         "workspace",
         tuple(trees.compare(files, capture.files)),
-        _Loader(repo, sink.sizes),
+        _Loader(repo, sink.sizes, (before,)),
     )
 
 
@@ -100,12 +103,16 @@ class _Kept:
 
 
 class _Loader:
-    def __init__(self, repo: Repository, live: dict[ObjectId, tuple[int, bytes | None]]) -> None:
+    def __init__(
+        self, repo: Repository, live: dict[ObjectId, tuple[int, bytes | None]], named: tuple[AgentVersion, ...]
+    ) -> None:
         self._repo = repo
         self._live = live
+        self._named = named
 
     def load(self, change: Change) -> FileDiff:
-        return FileDiff(change.path, self._side(change.old), self._side(change.new))
+        with retention.reading(self._repo, *self._named):
+            return FileDiff(change.path, self._side(change.old), self._side(change.new))
 
     def _side(self, entry: Entry | None) -> Side | None:
         if entry is None:

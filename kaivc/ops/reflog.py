@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kaivc import versions
 from kaivc.errors import ChecksumMismatch, NoSuchRevision
-from kaivc.names import ObjectId, ReflogEntry, RefName, current_ref, heads_prefix, nearest
+from kaivc.names import ObjectId, ReflogEntry, RefName, backup_ref, current_ref, heads_prefix, nearest
 from kaivc.repository import Repository
 
 
 @dataclass(frozen=True)
 class Reflog:
-    """The moves of a ref, newest first; ``names`` maps a commit in hex to its version."""
+    """The moves of a ref, newest first.
+
+    ``names`` maps a commit in hex to its version; ``gone`` are ids and backups' numbers that gc has collected.
+    """
 
     agent: str
     ref: str | None
     entries: tuple[ReflogEntry, ...]
     names: dict[str, str]
+    gone: frozenset[bytes | int] = frozenset()
+
+    def collected(self, entry: ReflogEntry) -> list[str]:
+        """What of an entry gc has collected, of ``old``, ``new`` and ``backup``."""
+        named = {"old": entry.old, "new": entry.new, "backup": entry.backup}
+        return [word for word, it in named.items() if it in self.gone]
 
 
 def reflog(repo: Repository, ref: str | None = "current", *, limit: int | None = None) -> Reflog:
@@ -26,7 +36,21 @@ def reflog(repo: Repository, ref: str | None = "current", *, limit: int | None =
     entries = repo.reflog(name, -1 if limit is None else limit)
     commits = {oid for entry in entries if entry.ref.startswith("refs/heads/") for oid in (entry.old, entry.new) if oid}
     names = {oid.hex(): _tag(repo, oid) for oid in commits}
-    return Reflog(repo.name, name, tuple(entries), names)
+    return Reflog(repo.name, name, tuple(entries), names, frozenset(_gone(repo, entries)))
+
+
+def _gone(repo: Repository, entries: list[ReflogEntry]) -> Iterator[bytes | int]:
+    yield from (oid for oid in {it for entry in entries for it in (entry.old, entry.new) if it} if _lacks(repo, oid))
+    kept = repo.refs(heads_prefix(repo.name) + "backups/")
+    saved = {entry.backup for entry in entries if entry.backup is not None}
+    yield from (number for number in saved if backup_ref(repo.name, number) not in kept)
+
+
+def _lacks(repo: Repository, oid: ObjectId) -> bool:
+    try:
+        return not repo.store.contains(oid)
+    except ChecksumMismatch:
+        return False  # a damaged row is there
 
 
 def _tag(repo: Repository, oid: ObjectId) -> str:

@@ -61,6 +61,7 @@ def _document(moves: Reflog) -> render.Document:
             {
                 **render.plain(entry),
                 "index": index,
+                "collected": moves.collected(entry),
                 "old": render.hexadecimal(entry.old),
                 "new": render.hexadecimal(entry.new),
                 "old_version": _named(moves, entry.old),
@@ -72,13 +73,21 @@ def _document(moves: Reflog) -> render.Document:
     }
 
 
+def _mark(collected: list[str], entry: ReflogEntry) -> str:
+    if "new" in collected or ("old" in collected and entry.new is None):
+        return "collected"
+    return "its backup is collected" if "backup" in collected else ""
+
+
 def _text(moves: Reflog, paint: Paint) -> Iterator[str]:
     for index, entry in _numbered(moves):
         short = (entry.new.hex() if entry.new else "gone")[: render.SHORT]
         name = _named(moves, entry.new)
+        mark = _mark(moves.collected(entry), entry)
         ref = entry.ref.removeprefix("refs/heads/").removeprefix("refs/").removeprefix(f"{moves.agent}/")
         yield (
             f"{paint('yellow', short)} {f'{name} ' if name else ''}{ref}@{{{index}}}: "
             f"{entry.verb}: {render.subject(entry.reason)}"
             + paint("dim", f"  ({render.rfc3339(entry.time_ns)}, {escape(entry.actor)})")
+            + (paint("yellow", f" [{mark}]") if mark else "")
         )
