@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from kaivc import trees, versions
 from kaivc.capture import Capturer
+from kaivc.findings import Finding
 from kaivc.manifest import FileClass
 from kaivc.plans import difference
 from kaivc.repository import Repository
 from kaivc.sinks import HashSink
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is not what its commit says; ``where`` is store, view or workspace."""
-
-    where: str
-    version: str
-    path: str | None
-    problem: str
 
 
 def drifted(repo: Repository) -> list[Finding]:
@@ -36,5 +26,6 @@ def drifted(repo: Repository) -> list[Finding]:
             continue
         expected = change.old.oid.hex() if change.old else "nothing"
         there = change.new.oid.hex() if change.new else "nothing"
-        found.append(Finding("workspace", version.tag, os.fsdecode(change.path), f"expected {expected}, found {there}"))
+        what = f"expected {expected}, found {there}"
+        found.append(Finding("workspace", what, repo.name, (version.tag,), os.fsdecode(change.path)))
     return found

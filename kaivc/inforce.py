@@ -9,9 +9,8 @@ import stat
 from kaivc import versions
 from kaivc.errors import ChecksumMismatch
 from kaivc.layout import link_target
-from kaivc.names import ObjectId, current_ref
+from kaivc.names import ObjectId, ReflogEntry, current_ref
 from kaivc.repository import Repository
-from kaivc.storage import journal
 from kaivc.views import View
 
 
@@ -53,12 +52,29 @@ def write_rollback_log(repo: Repository) -> None:
     last = _last_logged(path)
     if last > repo.row().op_seq:
         last = 0  # not our numbers: written anew
-    new = journal.reflog_since(repo.catalog, repo.id, current_ref(repo.name), last)
+    new = repo.reflog(current_ref(repo.name), since=last)[::-1]
     if not new:
         return
+    data = b"".join(_lines(repo, new))
+    if last:
+        fd = repo.vfs.open_append(path, 0o640 if repo.home.shared else 0o600)
+        try:
+            repo.vfs.write(fd, data)  # not synced: what a power cut takes is written again from the reflog
+        finally:
+            repo.vfs.close(fd)
+    else:
+        repo.vfs.replace(path, data, 0o640 if repo.home.shared else 0o600)
+
+
+def log_lines(repo: Repository) -> list[bytes]:
+    """The lines that ``rollback.log`` must hold, by the reflog."""
+    return _lines(repo, repo.reflog(current_ref(repo.name))[::-1])
+
+
+def _lines(repo: Repository, entries: list[ReflogEntry]) -> list[bytes]:
     names: dict[bytes, str | None] = {}
     lines = []
-    for entry in new:
+    for entry in entries:
         line = {
             "seq": entry.seq,
             "time": versions.rfc3339(entry.time_ns // 1_000_000_000),
@@ -73,15 +89,7 @@ def write_rollback_log(repo: Repository) -> None:
             "op_id": entry.op_id,
         }
         lines.append(json.dumps(line, ensure_ascii=True) + "\n")
-    data = "".join(lines).encode()
-    if last:
-        fd = repo.vfs.open_append(path, 0o640 if repo.home.shared else 0o600)
-        try:
-            repo.vfs.write(fd, data)  # not synced: what a power cut takes is written again from the reflog
-        finally:
-            repo.vfs.close(fd)
-    else:
-        repo.vfs.replace(path, data, 0o640 if repo.home.shared else 0o600)
+    return [line.encode() for line in lines]
 
 
 def _tag_of(repo: Repository, oid: ObjectId | None, names: dict[bytes, str | None]) -> str | None:

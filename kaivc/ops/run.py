@@ -63,7 +63,7 @@ def _refuse_drift(repo: Repository) -> None:
     if found:
         some = "; ".join(f"{it.path}: {it.problem}" for it in found[:5])
         raise ChecksumMismatch(
-            f"the workspace of {repo.name} is not what {found[0].version} says: {some}",
+            f"the workspace of {repo.name} is not what {found[0].versions[0]} says: {some}",
             unchanged="nothing ran",
             hint="commit it, bring it back with `kai restore`, or run it as it is with --dirty",
             problems=[it.path for it in found],

@@ -47,17 +47,18 @@ class Known(NamedTuple):
 
 
 def views(catalog: Catalog, agent: int) -> list[ViewRow]:
-    """The views of an agent, most recently used first."""
+    """The views of an agent, most recently used first; damaged rows are left out."""
     rows = catalog.rows(
-        "SELECT tag, used, verified_ns, own_bytes FROM views WHERE agent = ? ORDER BY used DESC", (agent,)
+        "SELECT tag, used, verified_ns, own_bytes, checksum FROM views WHERE agent = ? ORDER BY used DESC", (agent,)
     )
-    return [ViewRow(*row) for row in rows]
+    return [ViewRow(*row[:-1]) for row in rows if checksum(*row[:-1]) == row[-1]]
 
 
 def put_view(db: sqlite3.Connection, agent: int, tag: str, verified_ns: int, own_bytes: int) -> None:
     """Note that a view was made, verified or used."""
     used = db.execute("SELECT coalesce(max(used), 0) + 1 FROM views WHERE agent = ?", (agent,)).fetchone()[0]
-    db.execute("INSERT OR REPLACE INTO views VALUES (?, ?, ?, ?, ?)", (agent, tag, used, verified_ns, own_bytes))
+    row = ViewRow(tag, used, verified_ns, own_bytes)
+    db.execute("INSERT OR REPLACE INTO views VALUES (?, ?, ?, ?, ?, ?)", (agent, *row, checksum(*row)))
 
 
 def drop_view(db: sqlite3.Connection, agent: int, tag: str) -> None:
@@ -85,6 +86,13 @@ def put_seals(db: sqlite3.Connection, agent: int, rows: Iterable[Seal]) -> None:
 def drop_seals(db: sqlite3.Connection, agent: int, inodes: Iterable[tuple[int, int]]) -> None:
     """Forget seals of inodes that are gone."""
     db.executemany("DELETE FROM seals WHERE agent = ? AND dev = ? AND inode = ?", [(agent, *inode) for inode in inodes])
+
+
+def forget(db: sqlite3.Connection, agent: int) -> None:
+    """Forget all views, seals and known files of an agent."""
+    db.execute("DELETE FROM views WHERE agent = ?", (agent,))
+    db.execute("DELETE FROM seals WHERE agent = ?", (agent,))
+    db.execute("DELETE FROM stat_cache WHERE agent = ?", (agent,))
 
 
 def known_files(catalog: Catalog, agent: int) -> dict[bytes, dict[bytes, Known]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -23,9 +23,11 @@ from kaivc.errors import (
     LockTimeout,
     NoSpace,
     OutcomeUnknown,
+    ReadOnlyHome,
     StorageFailed,
     UnknownFormat,
 )
+from kaivc.storage import readonly
 
 FORMAT = 0
 FORMATS = frozenset(["sha1", "sha256"])
@@ -55,7 +57,7 @@ CREATE TABLE intents (id INTEGER PRIMARY KEY AUTOINCREMENT, agent INTEGER NOT NU
     payload BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE INDEX intents_by_agent ON intents (agent);
 CREATE TABLE views (agent INTEGER NOT NULL, tag TEXT NOT NULL, used INTEGER NOT NULL, verified_ns INTEGER NOT NULL,
-    own_bytes INTEGER NOT NULL, PRIMARY KEY (agent, tag)) WITHOUT ROWID;
+    own_bytes INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (agent, tag)) WITHOUT ROWID;
 CREATE TABLE seals (agent INTEGER NOT NULL, dev INTEGER NOT NULL, inode INTEGER NOT NULL, oid BLOB NOT NULL,
     size INTEGER NOT NULL, mode INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     checksum INTEGER NOT NULL, PRIMARY KEY (agent, dev, inode)) WITHOUT ROWID;
@@ -103,11 +105,16 @@ class AgentRow(NamedTuple):
 
 
 class Catalog:
-    """The catalog at ``path``; one connection for each process and thread."""
+    """The catalog at ``path``; one connection for each process and thread.
 
-    def __init__(self, path: str, wait: float = BUSY_SECONDS) -> None:
+    ``obstacle`` says why it cannot be written; empty if it can.
+    """
+
+    def __init__(self, path: str, wait: float = BUSY_SECONDS, *, scratch: str = "", obstacle: str = "") -> None:
         self.path = path
         self.wait = wait
+        self.obstacle = obstacle
+        self._scratch = scratch
         self._local = threading.local()
 
     # ------------------------------------------------------------ connection
@@ -126,12 +133,16 @@ class Catalog:
         return catalog
 
     @classmethod
-    def open(cls, path: str, wait: float = BUSY_SECONDS) -> Catalog:
+    def open(
+        cls, path: str, wait: float = BUSY_SECONDS, *, scratch: str = "", read_only: bool = False
+    ) -> Catalog:
         """Open the catalog of a home; UnknownFormat when another format wrote it.
 
-        ``wait`` is how many seconds a transaction waits for another.
+        ``wait`` is how many seconds a transaction waits for another. One that cannot be written, or with ``read_only``,
+        is read as ``readonly`` says, with private copies below ``scratch``.
         """
-        catalog = cls(path, wait)
+        obstacle = "it was opened to be read only" if read_only else readonly.obstacle(path)
+        catalog = cls(path, wait, scratch=scratch, obstacle=obstacle)
         kept = catalog.meta()
         found = kept.get("format")
         if {"home_id", "object_format", "shared"} - kept.keys() or kept.get("object_format") not in FORMATS:
@@ -155,10 +166,23 @@ class Catalog:
             if connection is not None:
                 _ORPHANS.append(connection)
             with _mapped():
-                connection = self._connect(self.path, "rw")
+                connection = self._connect_to_read() if self.obstacle else self._connect(self.path, "rw")
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute("PRAGMA trusted_schema=OFF")
             self._local.mine = (os.getpid(), connection)
+        return connection
+
+    def _connect_to_read(self) -> sqlite3.Connection:
+        try:
+            self._local.view = readonly.connect(self.path, self.wait, self._scratch)
+        except readonly.NotReadable as error:
+            raise StorageFailed(
+                f"the catalog cannot be read where it cannot be written ({self.obstacle}): {error}",
+                unchanged="nothing was written",
+                hint="let a user who may write the home run `kai status`, name a roomy directory in TMPDIR, "
+                "or run the command again",
+            ) from error
+        connection: sqlite3.Connection = self._local.view.connection
         return connection
 
     def _mine(self) -> tuple[int, sqlite3.Connection | None]:
@@ -175,14 +199,44 @@ class Catalog:
 
     def rows(self, sql: str, args: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query."""
-        with _mapped():
-            return self.db.execute(sql, args).fetchall()
+        return self._read(sql, args, sqlite3.Cursor.fetchall)
 
     def row(self, sql: str, args: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """The first row of a query, or None."""
+        found: tuple[Any, ...] | None = self._read(sql, args, sqlite3.Cursor.fetchone)
+        return found
+
+    def _read(self, sql: str, args: Sequence[Any], fetch: Callable[[sqlite3.Cursor], Any]) -> Any:  # noqa: ANN401 - rows
+        if not self.obstacle:
+            with _mapped():
+                return fetch(self.db.execute(sql, args))
+        for _ in range(readonly.TRIES):
+            db = self.db
+            try:
+                found = fetch(db.execute(sql, args))
+            except sqlite3.Error as error:
+                if self._local.view.is_current(self.path):
+                    raise _translated(error) from error
+            else:
+                if self._local.view.is_current(self.path):
+                    return found
+            self.close()  # others wrote meanwhile: what was read may be of two states
+        raise _changing()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all that this thread reads within be of one state. (Where it cannot be written, each read is.)"""
+        if self.obstacle:
+            yield
+            return
+        db = self.db
         with _mapped():
-            found: tuple[Any, ...] | None = self.db.execute(sql, args).fetchone()
-            return found
+            db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
 
     @contextmanager
     def transaction(self, op_id: str = "", *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -190,6 +244,7 @@ class Catalog:
 
         Raises OutcomeUnknown, with the op id, when the last sync fails: it may or may not have landed.
         """
+        self.require_writable()
         db = self.db
         with _mapped():
             db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -205,6 +260,19 @@ class Catalog:
             db.execute("COMMIT")
         except sqlite3.Error as error:
             self._after_failed_commit(db, error, op_id)
+
+    def require_writable(self) -> None:
+        """Raise ReadOnlyHome if the catalog cannot be written."""
+        if self.obstacle:
+            root = os.path.dirname(os.path.dirname(self.path))
+            raise ReadOnlyHome(
+                f"the home {root} can only be read: {self.obstacle}",
+                unchanged="nothing was written",
+                hint="run the command as a user who may write the home, or mount it writable; "
+                "`kai checkout` and `kai export` write elsewhere",
+                home=root,
+                obstacle=self.obstacle,
+            )
 
     def _after_failed_commit(self, db: sqlite3.Connection, error: sqlite3.Error, op_id: str) -> None:
         if db.in_transaction:
@@ -268,8 +336,21 @@ def put_former(db: sqlite3.Connection, name: str, agent: int) -> None:
     db.execute("INSERT OR REPLACE INTO former VALUES (?, ?, ?)", (name, agent, checksum(name, agent)))
 
 
+def drop_former(db: sqlite3.Connection, name: str) -> None:
+    """Forget a former name: its agent has taken it back."""
+    db.execute("DELETE FROM former WHERE name = ?", (name,))
+
+
 _ORPHANS: list[Any] = []
 """Connections from before a fork: closing one here would drop the parent's locks."""
+
+
+def _changing() -> LockTimeout:
+    return LockTimeout(
+        "the catalog changed each time it was read",
+        unchanged="nothing was written",
+        hint="run the command again",
+    )
 
 
 @contextmanager
@@ -294,7 +375,9 @@ def _translated(error: sqlite3.Error) -> KaiError:
             unchanged="nothing was written",
             hint="free some space, then run the command again",
         )
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such table" in str(error):
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or any(
+        sign in str(error) for sign in ("no such table", "Could not decode")
+    ):
         return ChecksumMismatch(
             f"the catalog is damaged: {error}",
             unchanged="nothing was written",

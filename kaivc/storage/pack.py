@@ -280,7 +280,10 @@ class PackWriter:
 
     def add(self, kind: int, id_: bytes, data: bytes, level: int) -> Location:
         """Append one record; it is on the disk after ``sync``."""
-        record = encode(kind, id_, data, level)
+        return self.append(encode(kind, id_, data, level))
+
+    def append(self, record: bytes) -> Location:
+        """Append a whole record as it is; it is on the disk after ``sync``."""
         where = Location(self.end, len(record))
         self._append(record)
         return where
@@ -336,6 +339,11 @@ class PackWriter:
     def payload(self, header: Header) -> bytes:
         """The content of a record of this pack."""
         return PackReader(self._fd, self.path).payload(header)
+
+    def abandon(self) -> None:
+        """Let go of the lock; what is pending is forgotten."""
+        self._pending, self._pending_size = [], 0
+        self._vfs.close(self._fd)
 
     def close(self) -> None:
         """Hand out what is pending and let go of the lock."""

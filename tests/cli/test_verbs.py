@@ -308,7 +308,7 @@ def test_verify_names_what_is_wrong_and_exits_with_4(kai: Kai, home: Path) -> No
     view.write_text("evil")
     found = kai("verify")
     assert found.code == 4
-    assert "  view v1.0.0 logic.py: " in found.out
+    assert "  damage: view v1.0.0 logic.py: " in found.out
     assert found.err.startswith("kai: E102: 1 finding: ")
     found = kai("verify", "bot", "--json")
     assert found.code == 4

@@ -465,7 +465,7 @@ def test_the_version_in_force_is_mended_in_place(agent: Agent) -> None:
     assert view.stat().st_ino == before
     assert (view / "same").read_bytes() == b"s" * 99
     assert any("v1.0.0" in line for line in moved.notices)
-    assert {finding.version for finding in agent.verify().findings} == {"v1.0.0"}
+    assert {finding.versions for finding in agent.verify().findings} == {("v1.0.0",)}
     assert view.stat().st_mode & 0o777 == 0o500
 
 

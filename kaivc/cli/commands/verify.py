@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kaivc.cli import render
+from kaivc.cli import findings, render
 from kaivc.cli.agents import Answers, each
-from kaivc.cli.escape import escape, escape_path
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
 from kaivc.errors import ChecksumMismatch
 
 if TYPE_CHECKING:
-    from kaivc.drift import Finding
     from kaivc.ops.verify import Verified
 
 
@@ -34,7 +31,7 @@ def verify(
 
     Exit with 4 if anything is not what its commit says.
     """
-    from kaivc.versions import split
+    from kaivc.revisions import split
 
     door: Invocation = ctx.obj
     agent, rev = split(revision) if revision is not None else (None, "")
@@ -48,15 +45,11 @@ def verify(
         lambda: _text(found, door.paint),
     )
     found.raise_first(door)
-    _refuse([finding for it in found.results for finding in it.findings])
+    _refuse(sum(len(it.findings) for it in found.results))
 
 
 def _document(it: Verified) -> render.Document:
-    return {**render.plain(it), "ok": it.ok, "findings": [_finding(finding) for finding in it.findings]}
-
-
-def _finding(it: Finding) -> render.Document:
-    return {**asdict(it), **({"path": None} if it.path is None else render.path(it.path))}
+    return {**render.plain(it), "ok": it.ok, "findings": [findings.document(finding) for finding in it.findings]}
 
 
 def _text(found: Answers[Verified], paint: Paint) -> Iterator[str]:
@@ -65,18 +58,15 @@ def _text(found: Answers[Verified], paint: Paint) -> Iterator[str]:
         number = render.counted(len(it.versions), "version")
         yield (f"{it.agent}: {number}, {render.counted(it.objects, 'object')}, {render.size(it.bytes)}: {verdict}")
         for finding in it.findings:
-            at = f" {escape_path(finding.path)}" if finding.path is not None else ""
-            yield f"  {finding.where} {escape(finding.version)}{at}: {escape(finding.problem)}"
+            yield f"  {findings.line(finding, paint)}"
     if found.empty:
         yield "there are no agents to verify"
 
 
-def _refuse(findings: list[Finding]) -> None:
-    if findings:
-        number = render.counted(len(findings), "finding")
+def _refuse(number: int) -> None:
+    if number:
         raise ChecksumMismatch(
-            f"{number}: what is there is not what the commits say",
-            hint="`kai rollback AGENT --to VERSION --force` makes a damaged view anew; "
-            "`kai restore` brings workspace files back",
-            findings=len(findings),
+            f"{render.counted(number, 'finding')}: what is there is not what the commits say",
+            hint="`kai fsck --repair` heals what can be healed; `kai restore` brings workspace files back",
+            findings=number,
         )
