@@ -20,7 +20,8 @@ from tests.cli.reference import examples as shown
 ASKS = {"kai rollback summarizer": [("go to which?", "v1.1.0\n")]}
 """Lines for a terminal, and what is answered there."""
 
-LINES = [line for name in PAGES for line in shown((REFERENCE / f"{name}.md").read_text())]
+TEXTS = [path.read_text() for path in (REFERENCE / f"{name}.md" for name in PAGES) if path.exists()]
+LINES = [line for text in TEXTS for line in shown(text)]
 
 
 def command(line: str) -> str:
