@@ -20,9 +20,10 @@ WRITER = """
 import os, pathlib, random, sys
 import kaivc
 
+EXPIRED = "backups: {keep: 0, max_bytes: 0}\\nreflog: {expire: 0s}\\n"
 top = pathlib.Path(sys.argv[1])
 home = kaivc.init(top / "home", object_format=sys.argv[2])
-(top / "home/.kai/config.yaml").write_text("packs:\\n  seal_at: 3 MiB\\n")
+(top / "home/.kai/config.yaml").write_text("packs:\\n  seal_at: 3 MiB\\n" + EXPIRED)
 home = kaivc.open(top / "home")
 agent = home.new("reader")
 work = agent.workspace
@@ -40,6 +41,9 @@ agent.commit(bump="minor", notes="second")
 agent.rollback("v1.0.0", reason="to look at it")
 agent.undo()
 agent.redo()
+(work / "logic.py").write_text("print('dirty again')\\n")
+agent.rollback("v1.1.0")
+assert agent.gc().done
 home.new("other").workspace.joinpath("a").write_text("a")
 home.agent("other").commit()
 fork = home.new("fork", source="reader@v1.1.0")
@@ -153,7 +157,7 @@ def test_a_stranger_reads_every_record_and_the_chain_with_the_pages_alone(writte
     assert report["linked"] >= 2, "the fork shares a pack, with the op records of another agent in it"
     assert {"blob", "tree", "commit", "tag", "chunk", "chunk list", "op", "footer"} == set(report["kinds"])
     assert report["ops"] == {
-        "reader": ["commit", "commit", "rollback", "undo", "redo"],
+        "reader": ["commit", "commit", "rollback", "undo", "redo", "rollback", "gc"],
         "other": ["commit"],
         "fork": ["fork", "commit"],
     }
