@@ -35,7 +35,8 @@
     │   ├── NoEntry                           E319        nothing says what to run
     │   ├── CommandFailed                     E320        quiesce or resume failed
     │   ├── MissingSecret                     E321
-    │   └── LinkLost                          E323        the linked directory is gone, or another one
+    │   ├── LinkLost                          E323        the linked directory is gone, or another one
+    │   └── InvalidLayout                     E324        a tree to import: file and key
     ├── TransportError                        E401   10
     └── StorageError                                 11
         ├── StorageFailed                     E901        the disk said no; store unchanged
@@ -458,10 +459,26 @@ class MissingSecret(WorkspaceError):
 
 
 class LinkLost(WorkspaceError):
-    """The directory that a workspace is linked to is not there, or is another one than was linked."""
+    """The directory that a workspace is linked to is not there, or is another one than was linked.
+
+    Nothing is read or written: an absent directory is not an empty workspace.
+
+    Next: bring it back (mount it, move it back), or link another with `kai agent link AGENT DIR`.
+    """
 
     code = "E323"
     http_status = 409
+
+
+class InvalidLayout(WorkspaceError):
+    """A tree of version folders contradicts itself, or holds what is no version; file and key are said.
+
+    Nothing is imported, and nothing of the tree is changed.
+
+    Next: correct what is named, or move it away; `kai import --dry-run` says whether all is well.
+    """
+
+    code = "E324"
 
 
 class TransportError(KaiError):
