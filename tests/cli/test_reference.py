@@ -9,6 +9,7 @@ import pytest
 
 from kaivc.cli.app import VERBS
 from kaivc.errors import KaiError
+from kaivc.settings import READERS, Settings, parse_flags
 from tests.cli import error_page
 from tests.cli.reference import FIRST, PAGES, REFERENCE, examples, index, page, page_of, schema_of
 from tests.cli.schema import SCHEMAS, load_schema, problems
@@ -92,6 +93,14 @@ def test_the_page_of_errors_is_what_the_code_says() -> None:
 def test_codes_are_unique() -> None:
     codes = [it.code for it in error_page.every(KaiError)]
     assert len(codes) == len(set(codes))
+
+
+def test_the_page_of_settings_tells_each_and_its_default() -> None:
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| (.+?) \|", text("settings"), re.MULTILINE))
+    assert rows.keys() == READERS.keys()
+    for key, default in rows.items():
+        if key not in {"author", "head"}:
+            assert Settings.layered(parse_flags({key: default})) == Settings(), key
 
 
 def test_links_between_pages_lead_somewhere() -> None:
