@@ -186,8 +186,9 @@ class _Planner:
     def _mark(self, found: list[Backup]) -> tuple[set[bytes], tuple[Backup, ...]]:
         """What is live, and which backups go; each backup is weighed by what only it and newer ones hold."""
         repo, rows = self._repo, self._contents.rows
-        may_go = {backup.ref for backup in found} - _needed(self._contents.log, found, repo)
-        roots = {oid for name, oid in self._contents.refs.items() if name not in may_go}
+        branches = {backup.ref for backup in found}
+        needed = _needed(self._contents.log, found, repo)
+        roots = {oid for name, oid in self._contents.refs.items() if name not in branches}
         roots |= {oid for oid in retention.protected(self._contents.log, repo.settings, self._now) if oid in rows}
         live = self._marker.reach(roots, ())
         expired, held = [], 0
@@ -195,7 +196,7 @@ class _Planner:
             own = self._marker.reach([backup.oid], live)
             held += sum(rows[oid].length for oid in own)
             why = retention.why_expired(backup, rank, held, repo.settings, self._now)
-            if why is None or backup.ref not in may_go:
+            if why is None or backup.ref in needed:
                 live |= own
             else:
                 self._why[backup.ref] = why
