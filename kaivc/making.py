@@ -53,9 +53,12 @@ def name_held(home: OpenHome, name: str, wait: float = 0) -> Iterator[None]:
         os.close(fd)
 
 
-def check_free(home: OpenHome, name: str) -> None:
-    """Raise NameTaken unless a new agent may have the name and its place in the home."""
-    _check_catalog(home, name)
+def check_free(home: OpenHome, name: str, of: int = UNKNOWN) -> None:
+    """Raise NameTaken unless a new agent may have the name and its place in the home.
+
+    The agent whose number is ``of`` may take back a name that it had.
+    """
+    _check_catalog(home, name, of)
     final, packs = home.layout.agent(name), _packs(home, name)
     if os.path.lexists(final) and not os.path.exists(_mark(home, name)):
         raise _in_the_way(final)
@@ -72,14 +75,14 @@ def _in_the_way(path: str) -> NameTaken:
     )
 
 
-def _check_catalog(home: OpenHome, name: str) -> None:
+def _check_catalog(home: OpenHome, name: str, of: int = UNKNOWN) -> None:
     row = home.catalog.agent(name)
     former = home.catalog.row("SELECT agent FROM former WHERE name = ?", (name,))
-    if row is None and former is None:
+    if row is None and (former is None or former[0] == of):
         return
     what, hint = f"there is an agent {name!r} already", "choose another name"
     if former is not None:
-        what = f"{name!r} is the former name of an agent, and names are used once"
+        what = f"{name!r} is the former name of {home.catalog.renamed(name)!r}, and names are used once"
     elif row is not None and row.removed_ns:
         what = f"{name!r} is the name of an agent that was removed, and names are used once"
         hint = f"`kai new NAME --from {name}` brings it back under another name"

@@ -32,6 +32,10 @@ class HashSink:
             digest.update(piece)
         return ObjectId(digest.digest())
 
+    def put(self, kind: Kind, data: bytes) -> ObjectId:
+        """The id of a whole object."""
+        return self._format.hash(kind, data)
+
     def contains(self, oid: bytes) -> bool:
         """All is known that is to be."""
         return bool(oid)

@@ -16,12 +16,12 @@ from kaivc.storage.gitobjects import (
     Entry,
     Kind,
     MalformedObject,
+    ObjectSink,
     check_tree_name,
     encode_tree,
     folded,
 )
 from kaivc.storage.store import ObjectStore
-from kaivc.storage.writer import StoreWriter
 
 Files = Mapping[bytes, Entry]
 MAX_DEPTH = 128
@@ -50,12 +50,12 @@ class Change(NamedTuple):
 # ---------------------------------------------------------------- build and flatten
 
 
-def build(writer: StoreWriter, files: Files, *, fold: bool = True) -> ObjectId:
+def build(sink: ObjectSink, files: Files, *, fold: bool = True) -> ObjectId:
     """Add the trees of ``files``; the id of the root.
 
     RefusedPath if a disk could not hold them; with ``fold``, also if one that folds case could not.
     """
-    return _build(files, lambda data: writer.put(Kind.TREE, data), fold=fold)
+    return _build(files, lambda data: sink.put(Kind.TREE, data), fold=fold)
 
 
 def _build(files: Files, put: Callable[[bytes], ObjectId], *, fold: bool) -> ObjectId:

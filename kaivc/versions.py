@@ -22,12 +22,12 @@ from kaivc.storage.gitobjects import (
     Commit,
     Kind,
     MalformedObject,
+    ObjectSink,
     Tag,
     clean_message,
     encode_commit,
     encode_tag,
 )
-from kaivc.storage.writer import StoreWriter
 from kaivc.trees import Files
 
 TRAILERS = (
@@ -145,9 +145,14 @@ def check_notes(notes: str) -> str:
     return notes
 
 
-def write_commit(writer: StoreWriter, draft: Draft, *, fold: bool = True) -> ObjectId:
+def write_commit(sink: ObjectSink, draft: Draft, *, fold: bool = True) -> ObjectId:
     """Add the trees and the commit of a draft; the commit's id."""
-    tree = trees.build(writer, draft.files, fold=fold)
+    return sink.put(Kind.COMMIT, encode_commit(compose(sink, draft, fold=fold)))
+
+
+def compose(sink: ObjectSink, draft: Draft, *, fold: bool = True) -> Commit:
+    """Add the trees of a draft; the commit that is to be."""
+    tree = trees.build(sink, draft.files, fold=fold)
     values = {
         "Kai-Format": "1",
         "Kai-Version": str(draft.version) if draft.version else "",
@@ -159,13 +164,13 @@ def write_commit(writer: StoreWriter, draft: Draft, *, fold: bool = True) -> Obj
     trailers = "\n".join(f"{name}: {value}" for name, value in values.items() if value)
     message = clean_message(draft.notes) + "\n" + trailers + "\n"
     parent = draft.parent.oid if draft.parent else None
-    return writer.put(Kind.COMMIT, encode_commit(Commit(tree, parent, str(draft.actor), draft.time, message)))
+    return Commit(tree, parent, str(draft.actor), draft.time, message)
 
 
-def write_tag(repo: Repository, writer: StoreWriter, draft: Draft, version: Version, commit: ObjectId) -> ObjectId:
+def write_tag(repo: Repository, sink: ObjectSink, draft: Draft, version: Version, commit: ObjectId) -> ObjectId:
     """Add the annotated tag of a version; the tag's id."""
     name = version_ref(repo.name, version).removeprefix("refs/tags/")
-    return writer.put(Kind.TAG, encode_tag(Tag(commit, name, str(draft.actor), draft.time, clean_message(draft.notes))))
+    return sink.put(Kind.TAG, encode_tag(Tag(commit, name, str(draft.actor), draft.time, clean_message(draft.notes))))
 
 
 # ---------------------------------------------------------------- reading
@@ -174,17 +179,20 @@ def write_tag(repo: Repository, writer: StoreWriter, draft: Draft, version: Vers
 def describe(repo: Repository, oid: ObjectId) -> AgentVersion:
     """What a commit says; ChecksumMismatch if it is damaged, or none of ours."""
     with hit(f"commit {oid.hex()[:SHORT]} of {repo.name}", agent=repo.name, commit=oid.hex()):
-        commit = repo.store.commit(oid)
-        notes, trailers = parse_message(commit.message)
-        created = rfc3339(commit.time)
+        return of_commit(repo.name, oid, repo.store.commit(oid))
+
+
+def of_commit(agent: str, oid: ObjectId, commit: Commit) -> AgentVersion:
+    """What a commit says, once it is read; MalformedObject if it is none of ours."""
+    notes, trailers = parse_message(commit.message)
     return AgentVersion(
-        agent=repo.name,
+        agent=agent,
         version=trailers.get("Kai-Version"),
         commit=oid.hex(),
         tree=commit.tree.hex(),
         parent_commit=commit.parent.hex() if commit.parent else None,
         parent=trailers.get("Kai-Parent-Version"),
-        created=created,
+        created=rfc3339(commit.time),
         author=commit.who,
         notes=notes,
         snapshot_type=trailers["Kai-Snapshot-Type"],

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kaivc.errors import ChecksumMismatch, RefusedPath
 from kaivc.names import ObjectId
@@ -40,6 +40,13 @@ class Kind(IntEnum):
     TREE = 2
     COMMIT = 3
     TAG = 4
+
+
+class ObjectSink(Protocol):
+    """Takes whole objects: a store's writer, or only a hash."""
+
+    def put(self, kind: Kind, data: bytes) -> ObjectId:
+        """Take an object; its id."""
 
 
 class Entry(NamedTuple):

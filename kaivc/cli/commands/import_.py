@@ -1,0 +1,53 @@
+"""``kai import``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from kaivc.cli import arguments, render
+from kaivc.cli.escape import escape
+from kaivc.cli.invocation import Invocation
+from kaivc.cli.terminal import Paint
+
+if TYPE_CHECKING:
+    from kaivc.ops.import_ import Imported
+
+
+def import_(
+    ctx: typer.Context,
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="The tree; it is only read.")],
+    layout: Annotated[Literal["folders"], typer.Option("--layout", help="How it is laid out.")],
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="What to call the agent. [default: as DIR is called]")
+    ] = None,
+    author: Annotated[
+        str | None, typer.Option("--author", metavar="AUTHOR", help='Who made the versions, as "Name <mail>".')
+    ] = None,
+    dry_run: arguments.DryRun = False,
+) -> None:
+    """Adopt a tree of version folders as an agent.
+
+    Each folder becomes a version, all at once or none.
+    """
+    door: Invocation = ctx.obj
+    done = door.open().import_(directory, layout=layout, name=name, author=author, dry_run=dry_run)
+    door.answer(
+        lambda: {**render.plain(done), "versions": render.versions(done.versions)},
+        lambda: _text(done, door.paint),
+    )
+
+
+def _text(done: Imported, paint: Paint) -> Iterator[str]:
+    number = render.counted(len(done.versions), "version")
+    said = "imported" if done.applied else "would import"
+    yield f"{said} {number} of {escape(done.path)} as agent {done.agent}; {paint('yellow', done.current)} is in force"
+    width = max(len(it.tag) for it in done.versions)
+    yield from (render.row(it, paint, in_force=it.tag == done.current, width=width) for it in done.versions)
+    files = render.counted(done.files, "file")
+    yield f"workspace: {escape(done.workspace)}, with {files} of {escape(done.workspace_from)}"
+    yield from render.notices(done.notices, paint)
+    if not done.applied:
+        yield "dry run: nothing was imported"
