@@ -49,6 +49,10 @@ home.agent("other").commit()
 fork = home.new("fork", source="reader@v1.1.0")
 (fork.workspace / "logic.py").write_text("print('forked')\\n")
 fork.commit()
+home.rename("fork", "branch")
+home.agent("branch").commit(notes="under its new name", allow_empty=True)
+home.import_(top / "home/reader", name="adopted")
+home.remove("other")
 home.close()
 """
 
@@ -111,7 +115,8 @@ for name, agent in agents.items():
     row = db.execute("SELECT op_seq, op_head FROM agents WHERE id = ?", (agent,)).fetchone()
     assert row == (len(chain), head)
     assert replay(chain) == dict(db.execute("SELECT name, oid FROM refs WHERE agent = ?", (agent,)))
-    assert all(op["home"] == meta["home_id"] and op["agent"] == name for op in chain)
+    called = {name, *(former for (former,) in db.execute("SELECT name FROM former WHERE agent = ?", (agent,)))}
+    assert all(op["home"] == meta["home_id"] and op["agent"] in called for op in chain)
     logged = db.execute("SELECT seq, ref, old, new FROM reflog WHERE agent = ? ORDER BY seq, ord", (agent,)).fetchall()
     assert logged == [(op["seq"], *move) for op in chain for move in op["moves"]]
     report["ops"][name] = [op["verb"] for op in chain]
@@ -158,11 +163,20 @@ def test_a_stranger_reads_every_record_and_the_chain_with_the_pages_alone(writte
     assert {"blob", "tree", "commit", "tag", "chunk", "chunk list", "op", "footer"} == set(report["kinds"])
     assert report["ops"] == {
         "reader": ["commit", "commit", "rollback", "undo", "redo", "rollback", "gc"],
-        "other": ["commit"],
-        "fork": ["fork", "commit"],
+        "other": ["commit", "remove"],
+        "branch": ["fork", "commit", "rename", "commit"],
+        "adopted": ["import"],
     }
+    done = {verb for verbs in report["ops"].values() for verb in verbs}
+    assert done | {"restore", "backup"} == told_verbs()
     assert report["indexed"] == report["rows"]["objects"]
     assert report["rows"]["reflog"] >= 8
+
+
+def told_verbs() -> set[str]:
+    """The verbs of the table in op-record.md."""
+    rows = re.findall(r"^\| (`[a-z]+`(?:, `[a-z]+`)*) \| ", (FORMAT / "op-record.md").read_text(), re.MULTILINE)
+    return {verb.strip("`") for row in rows[rows.index("`commit`") :] for verb in row.split(", ")}
 
 
 @pytest.mark.parametrize("file", ["logic.py", "config.yaml", "long.txt"])
@@ -243,7 +257,7 @@ def test_a_checksum_is_what_git_ls_tree_gives(written, tmp_path):
     git = require_tool("git")
     code = reader() + textwrap.dedent("""
         import pathlib, sys, zlib
-        home, name = pathlib.Path(sys.argv[1]), "other"
+        home, name = pathlib.Path(sys.argv[1]), "adopted"
         format_ = sqlite3.connect(home / ".kai/catalog.sqlite").execute(
             "SELECT value FROM meta WHERE key = 'object_format'").fetchone()[0]
         out = pathlib.Path(sys.argv[2])
@@ -255,7 +269,7 @@ def test_a_checksum_is_what_git_ls_tree_gives(written, tmp_path):
                     path.write_bytes(zlib.compress(b"%s %d\\0" % (kind.encode(), len(content)) + content))
         print(format_)
         """)
-    kind = json.loads((written / "other/versions/v1.0.0/snapshot_meta.json").read_text())
+    kind = json.loads((written / "adopted/current/snapshot_meta.json").read_text())
     commit = kind["commit_hash"]
     repo = tmp_path / "loose.git"
     subprocess.run(
