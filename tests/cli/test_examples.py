@@ -79,7 +79,10 @@ def test_each_example_answers_with_a_document_of_its_schema(
     verb = " ".join(args[:2]) if " ".join(args[:2]) in VERBS else args[0]
     done = kai("--json", *args)
     assert done.code == expected(line), done.out + done.err
-    done.document(schema_of(verb))
+    if done.code and not done.out:
+        done.error()
+    else:
+        done.document(schema_of(verb))
 
 
 def test_no_example_leaves_its_directory() -> None:
