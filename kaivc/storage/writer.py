@@ -6,7 +6,8 @@ import hashlib
 import os
 import secrets
 import sqlite3
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Self
 
 import msgpack
@@ -31,15 +32,18 @@ class _OpenPack:
 class StoreWriter:
     """Adds objects: appended and synced first, named by one transaction after.
 
-    Use it as a context; ``sync`` before the transaction, ``record`` within it, ``append_op`` after it.
+    Use it as a context; ``sync`` before the transaction, ``record`` within it, ``append_op`` after it. With ``fresh``
+    it goes on with no pack that is there.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, *, fresh: bool = False) -> None:
         self._store = store
+        self._fresh = fresh
         self._place = store.place
         self._pack: _OpenPack | None = None
         self._done: list[PackRow] = []
         self._new: dict[bytes, tuple[str, ObjectRow]] = {}
+        self._moved: list[tuple[str, ObjectRow, int]] = []
         self._adopted: list[tuple[str, int, int]] = []
         self._numbers: dict[str, int] = {}
 
@@ -90,6 +94,11 @@ class StoreWriter:
             self._add(RecordKind.CHUNK_LIST, oid, msgpack.packb(listing), size)
         return oid
 
+    def copy(self, row: ObjectRow, data: bytes) -> None:
+        """Add a record of another agent's store: its content, under the id that it has there."""
+        if not self.contains(row.id):
+            self._add(RecordKind(row.kind), row.id, data, row.size)
+
     def _add(self, kind: RecordKind, id_: bytes, data: bytes, size: int) -> None:
         pack = self._open_pack()
         where = pack.writer.add(kind, id_, data, self._store.settings.compress_level)
@@ -97,11 +106,43 @@ class StoreWriter:
         if pack.writer.end >= self._store.settings.packs_seal_at:
             self._seal()
 
+    def discard(self) -> None:
+        """Give up before the transaction: remove the packs that were begun here, and that nothing names."""
+        if self._numbers:
+            return  # it may have landed
+        begun = [row.name for row in self._done if not row.id]
+        if self._pack is not None and not self._pack.row.id:
+            begun.append(self._pack.row.name)
+            pack, self._pack = self._pack, None
+            pack.writer.abandon()
+        for name in begun:
+            with suppress(StorageError):
+                self._store.vfs.unlink(self._place.layout.pack(self._place.agent, name), missing_ok=True)
+
+    # ------------------------------------------------------------ records as they are stored
+
+    def move(self, row: ObjectRow, record: bytes) -> None:
+        """Add the whole record that ``row`` points at; the transaction lets the row point here, if it still is so."""
+        name, offset = self._append(record)
+        self._moved.append((name, row, offset))
+
+    def move_op(self, seq: int, record: bytes) -> None:
+        """Add the whole record of an op; the transaction lets the chain point here."""
+        name, offset = self._append(record)
+        self._adopted.append((name, seq, offset))
+
+    def _append(self, record: bytes) -> tuple[str, int]:
+        pack = self._open_pack()
+        where = pack.writer.append(record)
+        if pack.writer.end >= self._store.settings.packs_seal_at:
+            self._seal()
+        return pack.row.name, where.offset
+
     # ------------------------------------------------------------ packs
 
     def _open_pack(self) -> _OpenPack:
         if self._pack is None:
-            self._pack = self._take() or self._create()
+            self._pack = (None if self._fresh else self._take()) or self._create()
         return self._pack
 
     def _take(self) -> _OpenPack | None:
@@ -153,8 +194,12 @@ class StoreWriter:
         directory = layout.pack_dir(self._place.agent)
         vfs.make_dirs(directory)
         writer = PackWriter.create(vfs, layout.pack(self._place.agent, name))
-        vfs.sync_dir(directory)
-        vfs.sync_dir(layout.packs)
+        try:
+            vfs.sync_dir(directory)
+            vfs.sync_dir(layout.packs)
+        except BaseException:
+            writer.abandon()  # a lock that outlives the error would keep the file from gc
+            raise
         return _OpenPack(PackRow(0, self._place.agent_id, name, PackState.OPEN.value, 0), writer)
 
     def _seal(self) -> None:
@@ -184,8 +229,10 @@ class StoreWriter:
         self._append_missing_ops(pack)
         pack.writer.sync()
 
-    def record(self, db: sqlite3.Connection) -> None:
-        """Name what was added, within the transaction."""
+    def record(self, db: sqlite3.Connection, agent: int | None = None) -> None:
+        """Name what was added, within the transaction; ``agent`` is the number of one that is made in it."""
+        if agent is not None:
+            self._belong_to(agent)
         rows = list(self._done)
         if self._pack is not None:
             rows.append(self._pack.row._replace(committed=self._pack.writer.synced))
@@ -195,8 +242,15 @@ class StoreWriter:
             self._pack.row = self._pack.row._replace(id=self._numbers[self._pack.row.name])
         agent = self._place.agent_id
         index.put_objects(db, agent, (row._replace(pack=self._numbers[name]) for name, row in self._new.values()))
+        index.move_objects(db, agent, ((row, self._numbers[name], offset) for name, row, offset in self._moved))
         for name, seq, offset in self._adopted:
             journal.op_packed(db, agent, seq, self._numbers[name], offset)
+
+    def _belong_to(self, agent: int) -> None:
+        self._place = replace(self._place, agent_id=agent)
+        self._done = [row._replace(agent=agent) for row in self._done]
+        if self._pack is not None:
+            self._pack.row = self._pack.row._replace(agent=agent)
 
     def append_op(self, record: bytes) -> None:
         """Append an op record behind its transaction; it rides on the next sync, the catalog holds it until then."""

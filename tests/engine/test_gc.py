@@ -69,7 +69,7 @@ def with_settings(agent: Agent, **settings: str) -> Agent:
 
 
 def files(agent: Agent) -> dict[str, int]:
-    directory = Path(agent.repository.layout.pack_dir("bot"))
+    directory = Path(agent.repository.layout.pack_dir(agent.name))
     return {path.stem: path.stat().st_size for path in directory.iterdir()}
 
 
@@ -92,7 +92,7 @@ def check(agent: Agent) -> None:
     for row in journal.ops(repo.catalog, repo.id):
         payload = row.payload
         if payload is None:
-            reader = PackReader.open(repo.layout.pack("bot", names[row.pack or 0]))
+            reader = PackReader.open(repo.layout.pack(repo.name, names[row.pack or 0]))
             payload = reader.payload(reader.header(row.offset or 0))
             reader.close()
         assert journal.digest_op(payload) == row.digest
