@@ -46,6 +46,7 @@ architecture: $(READY)  ## the floors: who may import whom, and who may write
 
 reference: $(READY)  ## write docs/reference anew from the commands, their schemas and the errors
 	$(BIN)/python -m tests.cli.reference
+	$(BIN)/python -m tests.cli.words
 
 torture: $(READY)  ## the long tests
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow

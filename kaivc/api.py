@@ -14,7 +14,7 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from kaivc.vfs import Vfs
 
 if TYPE_CHECKING:
     from kaivc.movement import MovePlan
+    from kaivc.ops.agent_link import Linked
     from kaivc.ops.agent_list import AgentList
     from kaivc.ops.agent_remove import Removed
     from kaivc.ops.agent_rename import Renamed
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from kaivc.ops.diff import Diff
     from kaivc.ops.export import Exported
     from kaivc.ops.gc import Collected, GcPlan
+    from kaivc.ops.import_ import Imported
     from kaivc.ops.log import History
     from kaivc.ops.ls_tree import TreeListing
     from kaivc.ops.new import AgentMade
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from kaivc.ops.show import Shown
     from kaivc.ops.status import Status
     from kaivc.ops.verify import Verified
+    from kaivc.report import AuditReport
     from kaivc.ops.versions import VersionList
 
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
@@ -186,7 +189,12 @@ class Home:
 
     def agent(self, name: str) -> Agent:
         """One agent; NoSuchAgent, with the nearest names, otherwise."""
-        return Agent(self.opened.repository(name))
+        return Agent(self._now().repository(name))
+
+    def _now(self) -> OpenHome:
+        """The home with links as they are now: another command may have made or moved one."""
+        local = _local(self.opened.layout)
+        return self.opened if local == self.opened.local else replace(self.opened, local=local)
 
     def agents(self) -> list[str]:
         """The names of the agents that live."""
@@ -196,7 +204,7 @@ class Home:
         """The agents and what each holds; with ``removed``, those too that were removed."""
         from kaivc.ops.agent_list import agent_list
 
-        return agent_list(self.opened, removed=removed)
+        return agent_list(self._now(), removed=removed)
 
     def new(
         self,
@@ -210,7 +218,7 @@ class Home:
         ``source`` is a path, or a text as ``--from`` takes it: AGENT@REV makes a fork.
         """
         self.make(name, source=source, link=link)
-        return Home(replace(self.opened, local=_local(self.opened.layout))).agent(name)
+        return self.agent(name)
 
     def make(
         self,
@@ -223,7 +231,7 @@ class Home:
         from kaivc.ops.new import new
 
         return new(
-            self.opened,
+            self._now(),
             name,
             source=source if source is None or isinstance(source, str) else os.path.abspath(source),
             link=None if link is None else os.fspath(link),
@@ -233,13 +241,49 @@ class Home:
         """Give an agent another name; its versions, its history and its workspace go along."""
         from kaivc.ops.agent_rename import agent_rename
 
-        return agent_rename(self.opened, old, new, reason=reason)
+        return agent_rename(self._now(), old, new, reason=reason)
+
+    def link(self, name: str, directory: str | os.PathLike[str]) -> Linked:
+        """Tell where the linked workspace of an agent lies now."""
+        from kaivc.ops.agent_link import agent_link
+
+        return agent_link(self._now(), name, os.fspath(directory))
 
     def remove(self, name: str, *, reason: str = "", dry_run: bool = False) -> Removed:
         """Remove an agent, a dirty workspace saved as a backup first; its versions and its history stay."""
         from kaivc.ops.agent_remove import agent_remove
 
-        return agent_remove(self.opened, name, reason=reason, dry_run=dry_run)
+        return agent_remove(self._now(), name, reason=reason, dry_run=dry_run)
+
+    def import_(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        layout: str = "folders",
+        name: str | None = None,
+        author: str | Actor | None = None,
+        dry_run: bool = False,
+    ) -> Imported:
+        """Adopt a tree of version folders as a new agent."""
+        from kaivc.ops.import_ import import_
+
+        return import_(
+            self.opened,
+            os.fspath(directory),
+            layout=layout,
+            name=name,
+            author=Actor.parse(author) if isinstance(author, str) else author,
+            time=_epoch(self.opened.environ),
+            dry_run=dry_run,
+        )
+
+    def audit(
+        self, agent: str | None = None, rev: str | None = None, *, expect_head: str | None = None
+    ) -> AuditReport:
+        """Recompute all versions of all agents, of one, or one version; what differs is in the report."""
+        from kaivc.ops.audit import audit
+
+        return audit(self.opened, agent, rev, expect_head=expect_head)
 
     def close(self) -> None:
         """Close the catalog."""
@@ -387,12 +431,15 @@ class Agent:
         dry_run: bool = False,
         force: bool = False,
         live: bool = False,
+        keep: Sequence[str | bytes] = (),
         op_id: str | None = None,
     ) -> MovePlan:
-        """Let ``current`` point at another version, and bring the workspace there."""
+        """Let ``current`` point at another version, and bring the workspace there, but for what is to ``keep``."""
         from kaivc.ops.rollback import rollback
 
-        return rollback(self.repository, to, reason=reason, dry_run=dry_run, force=force, live=live, op_id=op_id)
+        return rollback(
+            self.repository, to, reason=reason, dry_run=dry_run, force=force, live=live, keep=keep, op_id=op_id
+        )
 
     def undo(
         self, *, reason: str = "", dry_run: bool = False, live: bool = False, op_id: str | None = None
@@ -436,6 +483,12 @@ class Agent:
 
         return reflog(self.repository, ref, limit=limit)
 
+    def audit(self, rev: str | None = None, *, expect_head: str | None = None) -> AuditReport:
+        """Recompute one version, or all, with the chain of op records; what differs is in the report."""
+        from kaivc.ops.audit import audit
+
+        return audit(self.repository.home, self.name, rev, expect_head=expect_head)
+
     def verify(self, rev: str | None = None, *, workspace: bool = False) -> Verified:
         """Re-hash one version, or all."""
         from kaivc.ops.verify import verify
@@ -462,9 +515,11 @@ class Agent:
 
     def load(self, rev: str = "current") -> Path:
         """The path of a version's verified view; ChecksumMismatch if it is damaged."""
-        from kaivc import revisions, views
+        from kaivc import intents, revisions, views
 
         with nullcontext() if self.repository.home.read_only else self.repository.lock():
+            if not self.repository.home.read_only:
+                intents.finish(self.repository)
             return Path(views.load(self.repository, revisions.resolve(self.repository, rev)))
 
 

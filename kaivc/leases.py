@@ -36,11 +36,32 @@ def running(repo: Repository) -> Iterator[int]:
 
 
 def is_running(repo: Repository) -> bool:
-    """Whether anything holds a lease."""
+    """Whether anything holds a lease; in a home that can only be read, as far as the lease can be looked at."""
+    if repo.home.read_only:
+        return _is_held(repo)
     fd = _keep_out(repo)
     if fd is not None:
         os.close(fd)
     return fd is None
+
+
+def _is_held(repo: Repository) -> bool:
+    """Whether the lease, if there is one, is held; nothing is made or written."""
+    try:
+        fd = os.open(repo.layout.lease(repo.name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        for _ in range(LOOKS):
+            try:
+                repo.vfs.flock(fd)
+            except BlockingIOError:
+                repo.home.sleep(POLL)
+            else:
+                return False
+        return True
+    finally:
+        os.close(fd)
 
 
 def _keep_out(repo: Repository) -> int | None:
@@ -52,6 +73,18 @@ def _keep_out(repo: Repository) -> int | None:
             return fd
         repo.home.sleep(POLL)
     return None
+
+
+@contextmanager
+def kept_out(repo: Repository) -> Iterator[None]:
+    """Let nothing run meanwhile; AgentBusy while something does."""
+    fd = _keep_out(repo)
+    if fd is None:
+        raise AgentBusy(f"{repo.name} is running", unchanged="nothing moved", hint="stop it first", agent=repo.name)
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -9,12 +9,23 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 
-from kaivc import refs
-from kaivc.errors import LockTimeout, NoSuchAgent
+from kaivc import links, refs
+from kaivc.errors import LockTimeout, NoSuchAgent, StorageFailed
 from kaivc.layout import Layout
-from kaivc.names import Actor, ObjectId, ReflogEntry, RefName, RefUpdate, current_ref, nearest
+from kaivc.names import (
+    Actor,
+    ObjectId,
+    ReflogEntry,
+    RefName,
+    RefUpdate,
+    current_ref,
+    heads_prefix,
+    nearest,
+    tags_prefix,
+)
 from kaivc.ports import Clock, Progress, Sleep, silent
 from kaivc.settings import Local, Settings
 from kaivc.storage import journal
@@ -40,7 +51,8 @@ class Intent:
 class OpenHome:
     """A home and what the doors handed in.
 
-    ``environ`` is what commands that kaivc starts get as their environment.
+    ``environ`` is what commands that kaivc starts get as their environment; ``temp`` is where scratch goes that a home
+    which can only be read does not take.
     """
 
     layout: Layout
@@ -53,6 +65,28 @@ class OpenHome:
     actor: Actor
     environ: Mapping[str, str]
     progress: Progress = silent
+    temp: str = "/tmp"  # noqa: S108 - only private directories are made in it
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this process can read the home and not write it."""
+        return bool(self.catalog.obstacle)
+
+    def require_writable(self) -> None:
+        """Raise ReadOnlyHome if the home can only be read."""
+        self.catalog.require_writable()
+
+    @contextmanager
+    def scratch_file(self) -> Iterator[str]:
+        """The path of one file that is made, read and removed within the context."""
+        if not self.read_only:
+            yield os.path.join(self.layout.tmp, f"backup-{secrets.token_hex(8)}")
+            return
+        directory = self.vfs.temporary_dir(self.temp)
+        try:
+            yield os.path.join(directory, "backup")
+        finally:
+            self.vfs.remove_tree(directory)
 
     @cached_property
     def meta(self) -> Mapping[str, object]:
@@ -82,6 +116,10 @@ class OpenHome:
     def repository(self, name: str) -> Repository:
         """One agent; NoSuchAgent with the nearest names."""
         row = self.catalog.agent(name) if name.isascii() else None
+        now = self.catalog.renamed(name) if row is None and name.isascii() else None
+        if now is not None:
+            what, hint = f"agent {name!r} was renamed to {now!r}", f"say {now} instead"
+            raise NoSuchAgent(what, hint=hint, name=name, renamed=now, nearest=[now])
         if row is None:
             names = self.catalog.agent_names()
             close = nearest(name, names)
@@ -134,17 +172,48 @@ class Repository:
 
     @property
     def workspace(self) -> str:
-        """The live directory."""
-        return self.home.local.workspaces.get(self.name) or self.layout.workspace(self.name)
+        """The live directory; LinkLost unless a linked one is what was linked, NoSuchAgent once it is removed."""
+        linked = self.home.local.workspaces.get(self.name)
+        if self.id:  # else it stands in for an agent that is not there yet
+            linked = links.standing(self.home.local, self.name)
+        if linked is not None:
+            return linked
+        if not os.path.isdir(self.layout.agent(self.name)):
+            return self.layout.workspace(self._not_moved_yet())
+        return self.layout.workspace(self.name)
+
+    def _not_moved_yet(self) -> str:
+        """The name that the agent's directory still has while a rename is to be finished; else the agent's own."""
+        self.require_live()
+        for row in journal.intents(self.catalog, self.id):
+            if row.kind == journal.RENAME:
+                former, name = row.payload.decode().split(" ")
+                if name == self.name and os.path.isdir(self.layout.agent(former)):
+                    return former
+        return self.name
 
     # ------------------------------------------------------------ names
 
     def row(self) -> AgentRow:
         """The agent's row as it is now."""
         row = self.catalog.agent(self.name)
-        if row is None:
+        if row is None or row.id != self.id:
+            self.home.repository(self.name)  # says what became of it
             raise NoSuchAgent(f"agent {self.name!r} is gone", name=self.name)
         return row
+
+    def require_live(self) -> None:
+        """Raise NoSuchAgent if the agent was removed: its versions can still be read, and nothing written."""
+        row = self.catalog.agent(self.name)
+        if row is not None and row.removed_ns:
+            when = datetime.fromtimestamp(row.removed_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            raise NoSuchAgent(
+                f"agent {self.name!r} was removed on {when}",
+                unchanged="nothing was written",
+                hint=f"its versions can be read; `kai new NAME --from {self.name}` brings it back as another agent",
+                name=self.name,
+                removed=when,
+            )
 
     def ref(self, name: RefName) -> ObjectId | None:
         """What a ref points at."""
@@ -159,24 +228,54 @@ class Repository:
         """The commit in force."""
         return self.ref(current_ref(self.name))
 
-    def reflog(self, name: RefName | None = None, limit: int = -1) -> list[ReflogEntry]:
-        """The moves of one ref, or of all, newest first."""
-        return journal.reflog(self.catalog, self.id, name, limit)
+    def names_of(self, name: RefName) -> list[RefName]:
+        """The names that a ref has had: it was renamed with its agent."""
+        heads, tags = heads_prefix(self.name), tags_prefix(self.name)
+        found = [name]
+        for former in self.catalog.former_names(self.id):
+            if name.startswith(heads):
+                found.append(RefName(heads_prefix(former) + name.removeprefix(heads)))
+            elif name.startswith(tags):
+                found.append(RefName(tags_prefix(former) + name.removeprefix(tags)))
+        return found
+
+    def reflog(self, name: RefName | None = None, limit: int = -1, since: int = 0) -> list[ReflogEntry]:
+        """The moves of one ref after operation ``since``, newest first; those of all refs for None."""
+        if name is None:
+            return journal.reflog(self.catalog, self.id, limit)
+        return journal.reflog_of_ref(self.catalog, self.id, self.names_of(name), limit, since)
 
     # ------------------------------------------------------------ one mover at a time
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Be the agent's one mover; LockTimeout after ``lock.wait``."""
+    def lock(self, *, removed: bool = False) -> Iterator[None]:
+        """Be the agent's one mover; LockTimeout after ``lock.wait``, ReadOnlyHome where nobody can move.
+
+        NoSuchAgent if it was renamed or removed meanwhile; with ``removed``, one that was removed is taken too.
+        """
+        self.home.require_writable()
         fd = self._wait_for_lock()
         try:
+            self._refresh()
+            if self.row().removed_ns and not removed:
+                self.require_live()
             yield
         finally:
             os.close(fd)
 
+    def _refresh(self) -> None:
+        """A repair may have put a new catalog in place while this process had the old one open."""
+        if self.catalog.refresh():
+            self.store.close()
+            if self.row().id != self.id:
+                raise StorageFailed(
+                    "the catalog was made anew by a repair",
+                    unchanged="nothing moved",
+                    hint="open the home again, then run the command again",
+                )
+
     def _wait_for_lock(self) -> int:
         self.vfs.make_dirs(self.layout.locks, self.home.dir_mode)
-        self.vfs.make_dirs(self.layout.versions(self.name), self.home.dir_mode)
         path, waited = self.layout.lock(self.name), 0.0
         while True:
             fd = self.vfs.lock(path)
@@ -202,11 +301,16 @@ class Repository:
         op: Op,
         intents: Sequence[Intent] = (),
         also: Callable[[sqlite3.Connection], None] | None = None,
+        become: Callable[[AgentRow], AgentRow] | None = None,
     ) -> Landed:
-        """Sync what ``writer`` added, then make it and the ref moves visible at once, with what ``also`` writes."""
+        """Sync what ``writer`` added, then make it and the ref moves visible at once, with what ``also`` writes.
+
+        ``become`` changes the agent's row with it.
+        """
         writer.sync()
         with self.catalog.transaction(op.op_id) as db:
-            seq, record = refs.apply(self.catalog, db, self.home.id, self.row(), updates, op)
+            row = self.row()
+            seq, record = refs.apply(self.catalog, db, self.home.id, become(row) if become else row, updates, op)
             writer.record(db)
             for intent in intents:
                 journal.put_intent(db, self.id, intent.kind, intent.payload)

@@ -19,6 +19,7 @@ from typing import BinaryIO, Self
 
 from kaivc.errors import AgentBusy, UnsettledFile
 from kaivc.ports import Sleep
+from kaivc.storage import readonly
 from kaivc.storage.chunking import Source
 from kaivc.trees import show
 from kaivc.vfs import Vfs
@@ -82,7 +83,7 @@ def _is_busy(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
-def _unsettled(path: bytes, error: sqlite3.Error) -> UnsettledFile:
+def _unsettled(path: bytes, error: object) -> UnsettledFile:
     return UnsettledFile(
         f"the database {show(path)} cannot be read now: {error}",
         unchanged="nothing was committed",
@@ -92,18 +93,50 @@ def _unsettled(path: bytes, error: sqlite3.Error) -> UnsettledFile:
 
 
 @contextmanager
-def reading(path: bytes, timeout: float) -> Iterator[sqlite3.Connection]:
+def reading(path: bytes, timeout: float, temp: str) -> Iterator[sqlite3.Connection]:
     """Hold a read transaction on one committed state.
 
-    If the log is empty within it, the main file holds that state, and nobody changes the file until it ends. Raises
-    UnsettledFile when a writer holds the database for longer than ``timeout`` seconds, NotReadable when SQLite does not
-    take the file for a database.
+    If the main file ``holds_all`` within it, nobody changes the file until it ends. Raises UnsettledFile when a writer
+    holds the database for longer than ``timeout`` seconds, NotReadable when SQLite does not take the file for a
+    database. One that cannot be written is read without making files beside it, if need be from a private copy below
+    ``temp``; UnsettledFile then also when it changed meanwhile.
     """
+    if readonly.obstacle(os.fsdecode(path)):
+        with _reading_only(path, timeout, temp) as connection:
+            yield connection
+        return
     connection = _begin(path, timeout)
     try:
         yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def _reading_only(path: bytes, timeout: float, temp: str) -> Iterator[sqlite3.Connection]:
+    name = os.fsdecode(path)
+    try:
+        view = readonly.connect(name, timeout, temp)
+    except sqlite3.Error as error:
+        if _is_no_database(error):
+            raise NotReadable(str(error)) from error
+        raise _unsettled(path, error) from error
+    except readonly.NotReadable as error:
+        raise _unsettled(path, error) from error
+    try:
+        view.connection.execute("BEGIN")
+        view.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        yield view.connection
+    finally:
+        view.connection.close()
+    if not view.is_current(name):
+        raise _unsettled(path, "it changed meanwhile")
+
+
+def holds_all(path: bytes, connection: sqlite3.Connection) -> bool:
+    """Whether the main file alone holds the state that a read transaction sees."""
+    _, _, file = connection.execute("PRAGMA database_list").fetchone()
+    return not log_size(path) and os.path.realpath(file) == os.path.realpath(os.fsdecode(path))
 
 
 def log_size(path: bytes) -> int:
@@ -151,7 +184,7 @@ def _has_log(path: bytes) -> bool:
 
 def backup(path: bytes, to: Scratch, timeout: float) -> BinaryIO:
     """Read one committed state of a database, wherever it lies. Raises as ``reading`` does."""
-    with reading(path, timeout) as connection:
+    with reading(path, timeout, os.path.dirname(to.path)) as connection:
         return read_out(connection, to)
 
 

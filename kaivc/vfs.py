@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -159,6 +160,11 @@ class Vfs:
             if parent != path:
                 self.make_dirs(parent, mode)
             self.make_dir(path, mode)
+
+    def temporary_dir(self, parent: str) -> str:
+        """Make a directory that only this user may enter, under a name that nobody can foresee."""
+        with mapped("making a directory in", parent):
+            return tempfile.mkdtemp(prefix="kai-", dir=parent)
 
     def open_dir(self, path: Path, at: int | None = None) -> int:
         """A descriptor of a directory that is no symbolic link."""

@@ -157,6 +157,7 @@ class View:
         repo, vfs = self._repo, self._repo.vfs
         materialise.check_tree_links(repo.store, self.files)
         parent = repo.layout.versions(repo.name)
+        vfs.make_dirs(parent, repo.home.dir_mode)
         temporary = os.path.join(parent, f".new-{self._version.tag}")
         vfs.remove_tree(temporary)
         vfs.make_dir(temporary)
@@ -306,6 +307,8 @@ class View:
             raise self.mismatch([Problem(".", "a readable directory", str(error.strerror))]) from error
 
     def _seal(self, statuses: dict[bytes, os.stat_result], row: ViewRow) -> None:
+        if self._repo.home.read_only:
+            return  # the next look reads it again
         rows = [_seal(status, self._oid(path)) for path, status in statuses.items()]
         with self._repo.catalog.transaction(durable=False) as db:
             caches.put_seals(db, self._repo.id, rows)
@@ -372,7 +375,10 @@ def _walk(root: bytes, prefix: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
 
 
 def load(repo: Repository, version: AgentVersion) -> str:
-    """The path of a version's view, made if absent, verified in any case; ChecksumMismatch otherwise."""
+    """The path of a version's view, made if absent, verified in any case; ChecksumMismatch otherwise.
+
+    A home that can only be read is asked without its lock, and ReadOnlyHome raised for a view that is not there.
+    """
     if version.version is None:
         raise NoSuchRevision(
             f"{version.tag} is a backup: only versions have a view",
@@ -382,6 +388,7 @@ def load(repo: Repository, version: AgentVersion) -> str:
     _check_objects(repo, version)
     view = View(repo, version)
     if not view.exists():
+        repo.home.require_writable()
         view.build()
     problems = view.check(full=view.due_for_full_check(), small=True)
     if problems:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from functools import cache, partial
+from keyword import iskeyword
 from typing import Annotated, Any, cast
 
 import typer
@@ -20,12 +20,16 @@ from kaivc.cli.verb import Verb
 VERBS = (
     "init",
     "new",
+    "import",
     "commit",
     "status",
     "log",
     "versions",
     "show",
     "diff",
+    "cat",
+    "ls-tree",
+    "rev-parse",
     "rollback",
     "undo",
     "redo",
@@ -33,17 +37,22 @@ VERBS = (
     "reflog",
     "run",
     "verify",
+    "audit",
     "checkout",
     "export",
+    "gc",
+    "completion",
     "agent list",
+    "agent rename",
+    "agent remove",
+    "agent link",
 )
 """Every command, in the order of `kai --help`. One of two words is a verb of a group."""
 
-GROUPS = {"agent": "List, rename and remove agents."}
+GROUPS = {"agent": "List, rename, remove and link agents."}
 """The first words of such commands, and what is said of them."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
-COMPLETION = "_KAI_COMPLETE"
 
 
 LEFT_OPEN: list[Invocation] = []
@@ -86,9 +95,6 @@ def _expected(args: list[str]) -> Invocation:
 
 def _run(args: list[str], invocation: Invocation) -> int:
     group = build()
-    if COMPLETION in os.environ:
-        group.main(list(args), prog_name="kai", complete_var=COMPLETION, standalone_mode=False)
-        return 0
     try:
         with group.make_context("kai", list(args) or ["--help"], obj=invocation) as context:
             code = group.invoke(context)
@@ -134,7 +140,7 @@ def load(verb: str) -> TyperCommand | TyperGroup:
 
 
 def _command(verb: str) -> TyperCommand:
-    name = verb.replace(" ", "_")
+    name = verb.replace(" ", "_").replace("-", "_") + "_" * iskeyword(verb)
     module = importlib.import_module("kaivc.cli.commands." + name)
     one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     cls = getattr(module, "Parser", Verb)
@@ -155,7 +161,9 @@ def _group(word: str) -> TyperGroup:
 
 def build() -> TyperGroup:
     """The parser of a whole command line."""
-    app = typer.Typer(cls=Verbs, context_settings=CONTEXT, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        cls=Verbs, context_settings=CONTEXT, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
     app.callback()(_kai)
     group = cast("TyperGroup", get_command(app))
     group.params[1:1] = _everywhere()

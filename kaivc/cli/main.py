@@ -60,6 +60,11 @@ def _answer(args: list[str], *, leaving: bool) -> int:
     if args in (["--version"], ["-V"]):
         print(f"kai {__version__}")
         return 0
+    if args[:1] == ["__complete"]:
+        from kaivc.cli.completing import complete
+
+        complete(args[1:])
+        return 0
     from kaivc.cli.app import run
 
     return run(args, leaving=leaving)

@@ -77,8 +77,7 @@ def damaged(what: str) -> ChecksumMismatch:
     return ChecksumMismatch(
         f"the catalog's row of {what} is damaged",
         unchanged="nothing was written",
-        hint="the packs hold what is needed to rebuild it; keep the home as it is and restore `.kai/catalog.sqlite` "
-        "from a copy",
+        hint="`kai fsck` says what is hit; `kai fsck --repair` makes the catalog anew from the packs",
         row=what,
     )
 
@@ -165,12 +164,26 @@ class Catalog:
         if connection is None or pid != os.getpid():
             if connection is not None:
                 _ORPHANS.append(connection)
+            self._local.file = _file_at(self.path)
+            if self._local.file is None:
+                raise _missing(self.path)
             with _mapped():
                 connection = self._connect_to_read() if self.obstacle else self._connect(self.path, "rw")
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute("PRAGMA trusted_schema=OFF")
             self._local.mine = (os.getpid(), connection)
         return connection
+
+    def refresh(self) -> bool:
+        """Let go of a connection to a file that is no longer the catalog; whether it was one.
+
+        A repair puts a new catalog in the place of the old one. Whoever waited for it must not go on with the old.
+        """
+        pid, connection = self._mine()
+        if connection is None or pid != os.getpid() or self._local.file == _file_at(self.path):
+            return False
+        self.close()
+        return True
 
     def _connect_to_read(self) -> sqlite3.Connection:
         try:
@@ -245,10 +258,7 @@ class Catalog:
         Raises OutcomeUnknown, with the op id, when the last sync fails: it may or may not have landed.
         """
         self.require_writable()
-        db = self.db
-        with _mapped():
-            db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            db.execute("BEGIN IMMEDIATE")
+        db = self._begin(durable=durable)
         try:
             with _mapped():
                 yield db
@@ -260,6 +270,18 @@ class Catalog:
             db.execute("COMMIT")
         except sqlite3.Error as error:
             self._after_failed_commit(db, error, op_id)
+
+    def _begin(self, *, durable: bool) -> sqlite3.Connection:
+        while True:
+            db = self.db
+            with _mapped():
+                db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                db.execute("BEGIN IMMEDIATE")
+            # A repair holds this lock while it swaps the catalog: what is current now stays so until the end.
+            if self._local.file == _file_at(self.path):
+                return db
+            db.execute("ROLLBACK")
+            self.close()
 
     def require_writable(self) -> None:
         """Raise ReadOnlyHome if the catalog cannot be written."""
@@ -311,14 +333,17 @@ class Catalog:
         """The agents that live, by name."""
         return [name for (name,) in self.rows("SELECT name FROM agents WHERE removed_ns = 0 ORDER BY name")]
 
+    def name_of(self, agent: int) -> str | None:
+        """What the agent of that number is called now."""
+        row = self.row("SELECT name FROM agents WHERE id = ?", (agent,))
+        return row[0] if row else None
+
     def renamed(self, name: str) -> str | None:
         """What the agent is called now that had this name before."""
         row = self.row("SELECT name, agent, checksum FROM former WHERE name = ?", (name,))
         if row is None:
             return None
-        number = checked(row, f"former name {name}")[1]
-        found = self.row("SELECT name FROM agents WHERE id = ?", (number,))
-        return found[0] if found else None
+        return self.name_of(checked(row, f"former name {name}")[1])
 
     def former_names(self, agent: int) -> list[str]:
         """The names that an agent had before, sorted."""
@@ -343,6 +368,25 @@ def drop_former(db: sqlite3.Connection, name: str) -> None:
 
 _ORPHANS: list[Any] = []
 """Connections from before a fork: closing one here would drop the parent's locks."""
+
+
+def _file_at(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageFailed(f"the catalog {path!r} cannot be used: {error.strerror}") from error
+    return status.st_dev, status.st_ino
+
+
+def _missing(path: str) -> ChecksumMismatch:
+    return ChecksumMismatch(
+        f"the catalog {path!r} is missing",
+        unchanged="nothing was written",
+        hint="`kai fsck --repair` makes it anew from the packs",
+        catalog=path,
+    )
 
 
 def _changing() -> LockTimeout:
@@ -381,7 +425,7 @@ def _translated(error: sqlite3.Error) -> KaiError:
         return ChecksumMismatch(
             f"the catalog is damaged: {error}",
             unchanged="nothing was written",
-            hint="keep the home as it is; restore `.kai/catalog.sqlite` from a copy",
+            hint="`kai fsck --repair` makes it anew from the packs",
         )
     return StorageFailed(
         f"the catalog cannot be used: {error}",

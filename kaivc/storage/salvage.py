@@ -6,11 +6,16 @@ one snapshot and never writes.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from kaivc.storage import readonly
 from kaivc.storage.catalog import checksum
+
+WAIT = 5.0
+"""Seconds that a reader waits for a catalog that is being recovered."""
 
 
 class Table(NamedTuple):
@@ -75,10 +80,21 @@ def _show(value: object) -> str:
     return ascii(value)[1:-1] if isinstance(value, str) else str(value)
 
 
-def connect(path: str) -> sqlite3.Connection:
-    """A reading connection to a catalog; sqlite3.Error if there is none to be had."""
-    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    db = sqlite3.connect(f"file:{quoted}?mode=ro", uri=True, isolation_level=None)
+def connect(path: str, scratch: str = "/tmp") -> sqlite3.Connection:  # noqa: S108 - only a private directory is made
+    """A reading connection to a catalog; sqlite3.Error if there is none to be had.
+
+    Where the home cannot be written, a private copy may go below ``scratch``.
+    """
+    if not os.path.exists(path):
+        raise sqlite3.OperationalError("it is missing")
+    if readonly.obstacle(path):
+        try:
+            db = readonly.connect(path, WAIT, scratch).connection
+        except readonly.NotReadable as error:
+            raise sqlite3.OperationalError(str(error)) from error
+    else:
+        quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        db = sqlite3.connect(f"file:{quoted}?mode=ro", uri=True, isolation_level=None, timeout=WAIT)
     db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     try:
         db.execute("PRAGMA query_only=ON")

@@ -58,8 +58,3 @@ def test_the_summaries_fit_their_column() -> None:
         summary = (load(verb).help or "").split("\n", 1)[0]
         assert summary.endswith("."), verb
         assert len(summary) <= 66, verb
-
-
-def test_a_shell_completes_verbs() -> None:
-    env = {"_KAI_COMPLETE": "complete_bash", "COMP_WORDS": "kai re", "COMP_CWORD": "1"}
-    assert set(process(env=env).out.split()) == {"redo", "reflog", "restore"}
