@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from kaivc import intents, leases, plans, trees, versions, views, workspace
+from kaivc import intents, leases, paths, plans, revisions, trees, versions, views, workspace
 from kaivc.capture import Capture, Capturer
 from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidRollbackVersion, KaiError, TooLarge
 from kaivc.manifest import DEFAULT, Manifest
@@ -33,6 +33,7 @@ class Move:
     """What is wanted.
 
     ``to`` of None leaves ``current``; ``files_of`` of None leaves the workspace; ``only`` bounds a restore to paths.
+    Files and directories of ``keep`` stay as they are, as though their class said so.
     """
 
     verb: str
@@ -41,6 +42,7 @@ class Move:
     files_of: AgentVersion | None
     undoes: int | None = None
     only: frozenset[bytes] | None = None
+    keep: tuple[str | bytes, ...] = ()
     force: bool = False
     live: bool = False
     op_id: str | None = None
@@ -48,7 +50,11 @@ class Move:
 
 @dataclass(frozen=True)
 class MovePlan:
-    """What a move would do, or did. Paths as ``os.fsdecode`` gives them; ``seq`` is that of its reflog entry."""
+    """What a move would do, or did. Paths as ``os.fsdecode`` gives them; ``seq`` is that of its reflog entry.
+
+    ``source`` is the version, snapshot or backup whose files the workspace gets; None if it is left alone, or not known
+    any more.
+    """
 
     agent: str
     verb: str
@@ -56,6 +62,7 @@ class MovePlan:
     to_version: str
     from_commit: str
     to_commit: str
+    source: str | None
     reason: str
     writes: tuple[str, ...]
     removes: tuple[str, ...]
@@ -76,7 +83,8 @@ def landed_before(repo: Repository, op_id: str | None) -> MovePlan | None:
     if seq is None:
         return None
     moved = journal.reflog_of(repo.catalog, repo.id, seq)
-    entry = next((it for it in moved if it.ref == current_ref(repo.name)), None)
+    names = repo.names_of(current_ref(repo.name))
+    entry = next((it for it in moved if it.ref in names), None)
     here = versions.current(repo)
     old = versions.describe(repo, entry.old) if entry and entry.old else here
     new = versions.describe(repo, entry.new) if entry and entry.new else here
@@ -87,6 +95,7 @@ def landed_before(repo: Repository, op_id: str | None) -> MovePlan | None:
         to_version=new.tag,
         from_commit=old.commit,
         to_commit=new.commit,
+        source=None,
         reason=moved[0].reason if moved else "",
         writes=(),
         removes=(),
@@ -105,6 +114,7 @@ class Mover:
 
     def __init__(self, repo: Repository, move: Move) -> None:
         versions.check_notes(move.reason)
+        repo.require_live()
         self._repo = repo
         self._move = move
         self._whole = True
@@ -229,7 +239,10 @@ class Mover:
         with self._corrupt():
             files = trees.flatten(self._repo.store, target.tree_oid)
         planner = Planner(self._repo, capture, self._left.oid, files, self._left_manifest, manifest, capturer.add)
-        return planner.plan(self._op_id, only=self._move.only, live=self._move.live, force=self._move.force)
+        known = capture.files.keys() | files.keys()
+        where = f"neither in the workspace nor in {revisions.name_of(self._repo, target)}"
+        keep = paths.chosen(self._move.keep, known, where, unchanged="nothing moved")
+        return planner.plan(self._op_id, only=self._move.only, keep=keep, live=self._move.live, force=self._move.force)
 
     def _manifest_of(self, target: AgentVersion) -> Manifest:
         """A backup may hold a manifest that was being written."""
@@ -328,6 +341,7 @@ class Mover:
             to_version=to.tag,
             from_commit=self._left.commit,
             to_commit=to.commit,
+            source=revisions.name_of(self._repo, self._move.files_of) if self._move.files_of else None,
             reason=self._move.reason,
             writes=tuple(os.fsdecode(write.path) for write in plan.writes),
             removes=tuple(os.fsdecode(path) for path in plan.removes),

@@ -137,9 +137,18 @@ class Planner:
         self._manifests = (capture.manifest, left, manifest)
 
     def plan(
-        self, op: str, *, only: Collection[bytes] | None = None, live: bool = False, force: bool = False
+        self,
+        op: str,
+        *,
+        only: Collection[bytes] | None = None,
+        keep: Collection[bytes] = (),
+        live: bool = False,
+        force: bool = False,
     ) -> RestorePlan:
-        """The plan; Incompatible when something is in the way, or, without ``force``, a counter cannot be read."""
+        """The plan; Incompatible when something is in the way, or, without ``force``, a counter cannot be read.
+
+        ``only`` bounds it to paths; paths of ``keep`` stay, whatever their class.
+        """
         writes: list[Write] = []
         removes: list[bytes] = []
         kept: list[bytes] = []
@@ -151,7 +160,7 @@ class Planner:
             if here == there:
                 continue
             try:
-                stays = self._stays(path, here, there, named=only is not None)
+                stays = path in keep or self._stays(path, here, there, named=only is not None)
             except (ValueError, OSError) as error:
                 stays = False
                 if not force:
@@ -205,7 +214,7 @@ class Planner:
         with DirTree(self._repo.vfs, self._repo.workspace) as tree:
             for write in plan.writes:
                 if tree.is_dir(write.path) and not _all_gone(self._repo.workspace, write.path, gone):
-                    yield f"{show(write.path)} is a directory that holds ignored files, where the version has a file"
+                    yield f"{show(write.path)} is a directory that holds files that stay, where the version has a file"
             touched = {b"", *(it for path in self._touched(plan) for it in parents(path))}
             disk = os.stat(self._repo.layout.kai).st_dev
             for path in sorted(touched):
@@ -220,7 +229,7 @@ class Planner:
         if status is None or path in gone:
             return
         if not stat.S_ISDIR(status.st_mode):
-            yield f"{show(path)} is ignored, and stands where the version has a directory"
+            yield f"{show(path)} stays, and stands where the version has a directory"
         elif status.st_dev != disk:
             yield f"{show(path) or 'the workspace'} lies on another disk than the home"
         elif not os.access(os.path.join(os.fsencode(self._repo.workspace), path), os.W_OK | os.X_OK):

@@ -354,9 +354,10 @@ def _branch(repo: Repository, revision: Snapshot | Backup) -> AgentVersion:
 def _ancestor(repo: Repository, revision: Ancestor) -> AgentVersion:
     found = find(repo, revision.of)
     for steps in range(revision.back):
-        if found.parent_commit is None:
+        before = versions.parent(repo, found)
+        if before is None:
             raise missing(repo, revision, f"{name_of(repo, found)} at {revision.of}~{steps} has no parent")
-        found = versions.describe(repo, ObjectId(bytes.fromhex(found.parent_commit)))
+        found = before
     return found
 
 

@@ -201,6 +201,11 @@ def of_commit(agent: str, oid: ObjectId, commit: Commit) -> AgentVersion:
     )
 
 
+def parent(repo: Repository, version: AgentVersion) -> AgentVersion | None:
+    """What came before a version; raises what ``describe`` raises."""
+    return describe(repo, ObjectId(bytes.fromhex(version.parent_commit))) if version.parent_commit else None
+
+
 def parse_message(message: str) -> tuple[str, dict[str, str]]:
     """The notes and the trailers; MalformedObject unless each needed one is there once, in order."""
     notes, _, last = message.rstrip("\n").rpartition("\n\n")

@@ -10,7 +10,7 @@ from kaivc.cli.terminal import Paint, is_terminal, wants_color
 from kaivc.errors import InvalidRollbackVersion
 
 if TYPE_CHECKING:
-    from kaivc.api import Agent
+    from kaivc.ops.versions import VersionList
 
 
 def possible() -> bool:
@@ -18,21 +18,22 @@ def possible() -> bool:
     return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 
-def pick(agent: Agent) -> str:
-    """Offer all versions, newest first; the one that was chosen by number or by name.
+def pick(known: VersionList) -> str:
+    """Offer the newest versions; what was chosen by number, or the revision that was typed.
 
-    InvalidRollbackVersion if none was.
+    InvalidRollbackVersion if nothing was.
     """
-    current, known = agent.current, list(reversed(agent.versions()))
+    newest = known.versions[: -render.MANY - 1 : -1]
     paint = Paint(wants_color(sys.stderr))
-    width = max(len(it.tag) for it in known)
-    for number, it in enumerate(known, 1):
-        line = render.row(it, paint, in_force=it.commit == current.commit, width=width)
+    width = max((len(it.tag) for it in newest), default=0)
+    for number, it in enumerate(newest, 1):
+        line = render.row(it, paint, in_force=it.version == known.current, width=width)
         print(f"{number:>3} {line}", file=sys.stderr)
+    if len(known) > len(newest):
+        print(f"    ... and {len(known) - len(newest)} more: see `kai versions {known.agent}`", file=sys.stderr)
     print("go to which? (number or version; empty for none) ", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline().strip()
+    answer = sys.stdin.buffer.readline().decode(errors="surrogateescape").strip()
     if not answer:
         raise InvalidRollbackVersion("no version was chosen", unchanged="nothing moved")
-    if answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(known):
-        return known[int(answer) - 1].tag
-    return answer
+    by_number = {str(number): it.tag for number, it in enumerate(newest, 1)}
+    return by_number.get(answer, answer)

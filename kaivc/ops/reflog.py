@@ -71,7 +71,7 @@ def _full_name(repo: Repository, ref: str) -> RefName:
         close = nearest(ref, known)
         raise NoSuchRevision(
             f"{repo.name} has no ref {ref!r}",
-            hint=f"did you mean {', '.join(close)}?" if close else "",
+            hint=f"did you mean {', '.join(close)}?" if close else "see `kai reflog --all`",
             nearest=close,
         )
     return name

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from kaivc import intents, revisions
-from kaivc.errors import ChecksumMismatch, InvalidName, InvalidRollbackVersion, NoSuchRevision
+from kaivc.errors import ChecksumMismatch, InvalidRollbackVersion, NoSuchRevision, NoVersionYet
 from kaivc.movement import Move, MovePlan, Mover, landed_before
 from kaivc.names import Version, version_ref
+from kaivc.paths import clean
 from kaivc.repository import Repository
+from kaivc.trees import show
 from kaivc.versions import AgentVersion
 
 
@@ -18,33 +23,44 @@ def rollback(
     dry_run: bool = False,
     force: bool = False,
     live: bool = False,
+    keep: Sequence[str | bytes] = (),
     op_id: str | None = None,
 ) -> MovePlan:
     """Move to a version that a tag names; a dirty workspace is saved as a backup first.
 
-    ``force`` makes a damaged view anew, ``live`` goes on beside a running agent. Raises InvalidRollbackVersion,
-    ChecksumMismatch, Incompatible or AgentBusy; nothing moves then.
+    ``force`` makes a damaged view anew, ``live`` goes on beside a running agent, files and directories of ``keep`` stay
+    in the workspace as they are. Raises InvalidRollbackVersion, ChecksumMismatch, Incompatible, AgentBusy, or
+    NoSuchPath for a path to keep that neither side has; nothing moves then.
     """
+    move = partial(_move, repo, to, reason, force=force, live=live, keep=tuple(keep), op_id=op_id)
     if dry_run:
-        return Mover(repo, _move(repo, to, reason, force=force, live=live)).dry_run()
+        return Mover(repo, move()).dry_run()
     with repo.lock():
         intents.finish(repo, live=live)
-        return (
-            landed_before(repo, op_id)
-            or Mover(repo, _move(repo, to, reason, force=force, live=live, op_id=op_id)).apply()
-        )
+        return landed_before(repo, op_id) or Mover(repo, move()).apply()
 
 
-def _move(repo: Repository, to: str, reason: str, *, force: bool, live: bool, op_id: str | None = None) -> Move:
+def _move(
+    repo: Repository,
+    to: str,
+    reason: str,
+    *,
+    force: bool,
+    live: bool,
+    keep: tuple[str | bytes, ...],
+    op_id: str | None,
+) -> Move:
     target = _target(repo, to)
     reason = reason.strip() or f"rollback to {target.tag}"
-    return Move("rollback", reason, target, target, force=force, live=live, op_id=op_id)
+    if keep:
+        reason += "; keeps " + ", ".join(show(clean(path, "nothing moved")) for path in keep)
+    return Move("rollback", reason, target, target, keep=keep, force=force, live=live, op_id=op_id)
 
 
 def _target(repo: Repository, to: str) -> AgentVersion:
     try:
         target = revisions.resolve(repo, to)
-    except (NoSuchRevision, InvalidName) as error:
+    except (NoSuchRevision, NoVersionYet) as error:
         raise InvalidRollbackVersion(error.what, unchanged="nothing moved", hint=error.hint, **error.facts) from error
     except ChecksumMismatch as error:
         raise InvalidRollbackVersion(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kaivc import retention, revisions, trees, versions
 from kaivc.errors import hit
 from kaivc.manifest import FileClass
-from kaivc.names import ObjectId, Version, version_ref
+from kaivc.names import Version, version_ref
 from kaivc.repository import Repository
 from kaivc.versions import AgentVersion
 
@@ -40,7 +40,8 @@ def _show(repo: Repository, version: AgentVersion) -> Shown:
     for path in files:
         classes[manifest.file_class(path).value] += 1
     tag = repo.ref(version_ref(repo.name, Version.parse(version.version))) if version.version else None
-    parent = versions.describe(repo, ObjectId(bytes.fromhex(version.parent_commit))) if version.parent_commit else None
+    with hit("its parent"):
+        parent = versions.parent(repo, version)
     changes = trees.diff(repo.store, parent.tree_oid if parent else None, version.tree_oid)
     return Shown(
         version,

@@ -10,6 +10,8 @@ from kaivc.cli.escape import escape, escape_lines, escape_path
 from kaivc.cli.progress import Line
 from tests.cli.conftest import Kai
 from tests.cli.doors import KAI, TIMEOUT, on_a_terminal
+from tests.engine.homes import open_home
+from tests.engine.test_revisions import spoil
 
 PROMPT = "go to which?"
 
@@ -130,3 +132,47 @@ def test_progress_is_drawn_after_a_second_and_taken_away() -> None:
     assert screen.text == "\rwriting: 5 of 10 (50\rverifying: 7        "
     line.clear()
     assert screen.text.endswith("\r            \r")
+
+
+def test_the_choice_shows_the_newest_and_takes_any_revision(kai: Kai, home: Path) -> None:
+    for _ in range(25):
+        assert kai("commit", "bot", "--allow-empty", "-m", "again").code == 0
+    done = on_a_terminal(["rollback", "bot"], home, [(PROMPT, "@{26}\n")], {"NO_COLOR": "1"})
+    lines = done.out.splitlines()
+    assert lines[0].startswith("  1 * v1.1.25  ")
+    assert lines[19].startswith(" 20   v1.1.6  ")
+    assert lines[20] == "    ... and 7 more: see `kai versions bot`"
+    assert "bot: rollback v1.1.25 -> v1.0.0" in done.out
+
+
+@pytest.mark.parametrize("answer", [b"\xff\n", b"9" * 5000 + b"\n", b"0\n"])
+def test_no_answer_to_the_choice_ends_in_a_fault(home: Path, answer: bytes) -> None:
+    done = on_a_terminal(["rollback", "bot"], home, [(PROMPT, answer.decode(errors="surrogateescape"))])
+    assert done.code == 3
+    assert "E999" not in done.out
+
+
+def test_an_agent_without_versions_has_no_choice_to_offer(kai: Kai, home: Path) -> None:
+    kai("new", "apt")
+    for args in (["rollback", "apt"], ["rollback", "apt", "--to", "v1.0.0"], ["rollback", "apt", "--to", "current"]):
+        done = on_a_terminal(args, home)
+        assert done.code == 3
+        assert PROMPT not in done.out
+        assert "kai commit apt" in done.out
+
+
+def test_a_damaged_version_in_force_does_not_stop_the_choice(kai: Kai, home: Path) -> None:
+    agent = open_home(home).agent("bot")
+    spoil(agent, agent.current.oid)
+    done = on_a_terminal(["rollback", "bot"], home, [(PROMPT, "1\n")], {"NO_COLOR": "1"})
+    assert done.out.splitlines()[0].startswith("  1   v1.0.0  ")
+    assert done.code == 0
+    assert kai("status", "--json").document("status")["agents"][0]["version"] == "1.0.0"
+
+
+def test_the_choice_also_makes_a_dry_run_and_is_never_offered_to_a_program(home: Path) -> None:
+    done = on_a_terminal(["rollback", "bot", "--dry-run"], home, [(PROMPT, "2\n")], {"NO_COLOR": "1"})
+    assert "(dry run: nothing moved)" in done.out
+    done = on_a_terminal(["rollback", "bot", "--json"], home)
+    assert PROMPT not in done.out
+    assert done.code == 3

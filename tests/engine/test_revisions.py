@@ -265,3 +265,29 @@ def test_a_damaged_tree_says_whose_and_where(tmp_path: Path) -> None:
         spoil(agent, tree).show("v1.0.0")
     assert "v1.0.0 of bot: directory prompts/deep: " in caught.value.what
     assert caught.value.facts["path"] == "prompts/deep"
+
+
+# ---------------------------------------------------------------- agents that were renamed or removed
+
+
+def test_a_renamed_agent_has_the_same_past(tmp_path: Path) -> None:
+    agent = past(tmp_path / "home")
+    texts = ["@{1}", "@{4}", "backups/5", "^1", "current~1", f"@{{{rfc3339(1_900_000_000)}}}"]
+    before = [named(agent, text) for text in texts]
+    home = open_home(tmp_path / "home")
+    home.rename("bot", "bob")
+    renamed = open_home(tmp_path / "home").agent("bob")
+    assert [named(renamed, text) for text in texts] == before
+    for text in ("@{5}", "backups/9"):
+        with pytest.raises(NoSuchRevision):
+            renamed.show(text)
+
+
+def test_a_removed_agent_can_still_be_read(tmp_path: Path) -> None:
+    agent = past(tmp_path / "home")
+    open_home(tmp_path / "home").remove("bot")
+    gone = open_home(tmp_path / "home").agent("bot")
+    assert [named(gone, text) for text in ("current", "@{1}", "^1")] == ["v1.1.0", "v2.0.0", "v1.1.0"]
+    assert gone.cat("x", "v1.0.0").read() == b"1.0.0"
+    assert [it.path for it in gone.ls_tree("v2.0.0").entries] == ["x"]
+    assert gone.rev_parse("^2").commit == agent.show("v2.0.0").version.commit

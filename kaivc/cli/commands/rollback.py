@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -12,11 +12,11 @@ from kaivc.cli.invocation import Invocation
 from kaivc.errors import InvalidRollbackVersion
 
 if TYPE_CHECKING:
-    from kaivc.api import Agent
     from kaivc.movement import MovePlan
+    from kaivc.ops.versions import VersionList
 
 
-def rollback(
+def rollback(  # noqa: PLR0913, PLR0917 - one for each option
     ctx: typer.Context,
     agent: arguments.Agent,
     to: Annotated[
@@ -26,6 +26,10 @@ def rollback(
     dry_run: arguments.DryRun = False,
     force: Annotated[bool, typer.Option("--force", help="Make a damaged view anew from the store.")] = False,
     live: arguments.Live = False,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="PATH", help="Leave a file or directory as it is; may be repeated."),
+    ] = None,
     op_id: arguments.OpId = None,
 ) -> None:
     """Go to another version, earlier or later.
@@ -37,26 +41,20 @@ def rollback(
     known = door.agent(agent)
 
     def move(rev: str) -> MovePlan:
-        return known.rollback(rev, reason=reason, dry_run=dry_run, force=force, live=live, op_id=op_id)
+        return known.rollback(rev, reason=reason, dry_run=dry_run, force=force, live=live, keep=keep or (), op_id=op_id)
 
     try:
-        plan = move(_named(to, known))
+        plan = move(to if to is not None else _unnamed(known.versions()))
     except InvalidRollbackVersion as error:
-        if door.json or "nearest" not in error.facts or not picker.possible():
+        if door.json or not error.facts.get("nearest") or not picker.possible():
             raise
         if to is not None:
             report(error, door)
-        plan = move(picker.pick(known))
+        plan = move(picker.pick(known.versions()))
     door.answer(lambda: render.moved(plan), lambda: render.move_text(plan, door.paint, dry_run=dry_run))
 
 
-def _named(to: str | None, agent: Agent) -> str:
-    if to is not None:
-        return to
-    newest = [it.tag for it in (agent.current, *reversed(agent.versions()))][1:4]
-    raise InvalidRollbackVersion(
-        "no version is named",
-        unchanged="nothing moved",
-        hint=f"name one with --to: {', '.join(newest)}",
-        nearest=newest,
-    )
+def _unnamed(known: VersionList) -> NoReturn:
+    others = [it.tag for it in reversed(known) if it.version != known.current] or [it.tag for it in known]
+    hint = f"name one with --to: {', '.join(others[:3])}" if others else f"make one with `kai commit {known.agent}`"
+    raise InvalidRollbackVersion("no version is named", unchanged="nothing moved", hint=hint, nearest=others[:3])
