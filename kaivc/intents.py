@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 
-from kaivc import inforce, plans, trees, versions, workspace
+from kaivc import inforce, plans, relocation, trees, versions, workspace
 from kaivc.errors import KaiError, StorageFailed
 from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref
 from kaivc.plans import RestorePlan
@@ -48,6 +48,11 @@ def finish(repo: Repository, *, guarded: bool = False, live: bool = False) -> li
     then a restore that was cut; with ``live`` it goes on beside an agent that has them open.
     """
     rows = journal.intents(repo.catalog, repo.id)
+    for row in rows:  # first of all: the rest goes by the agent's name
+        if row.kind in RELOCATIONS:
+            RELOCATIONS[row.kind](repo, row.payload)
+            with repo.catalog.transaction() as db:
+                journal.drop_intents(db, [row.id])
     if not rows and not inforce.is_linked(repo):
         inforce.link_current(repo, sync=False)
     moved_workspace = any(row.kind == WORKSPACE for row in rows)
@@ -58,11 +63,11 @@ def finish(repo: Repository, *, guarded: bool = False, live: bool = False) -> li
             with repo.catalog.transaction() as db:
                 journal.drop_intents(db, [row.id])
             _clean_up(repo, row.payload)
-        else:
+        elif row.kind in EFFECTS:
             EFFECTS[row.kind](repo, sync=moved_workspace)
     if not rows:
         _sweep(repo)
-    quick = [row.id for row in rows if row.kind != WORKSPACE]
+    quick = [row.id for row in rows if row.kind in EFFECTS]
     if quick:
         with repo.catalog.transaction(durable=False) as db:
             journal.drop_intents(db, quick)
@@ -104,6 +109,7 @@ def _log(repo: Repository, *, sync: bool) -> None:  # noqa: ARG001 - one shape f
 
 
 EFFECTS: dict[str, Callable[..., None]] = {LINK: _link, LOG: _log}
+RELOCATIONS = {journal.RENAME: relocation.finish_rename, journal.REMOVE: relocation.finish_remove}
 
 # ---------------------------------------------------------------- the workspace
 

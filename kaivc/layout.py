@@ -4,7 +4,8 @@
 
     HOME/
       .kai/catalog.sqlite  .kai/packs/AGENT/NAME.pack  .kai/config.yaml  .kai/local.yaml
-      .kai/locks/AGENT.lock  .kai/locks/AGENT.lease  .kai/tmp/  .kai/staging/AGENT/OP/  .kai/displaced/AGENT/OP/
+      .kai/locks/AGENT.lock  .kai/locks/AGENT.lease  .kai/locks/AGENT.gc
+      .kai/tmp/  .kai/staging/AGENT/OP/  .kai/displaced/AGENT/OP/  .kai/removed/AGENT/
       AGENT/workspace/  AGENT/versions/vX.Y.Z/  AGENT/current  AGENT/rollback.log  AGENT/snapshot_temp/
 """
 
@@ -71,6 +72,10 @@ class Layout:
         """What the one mover of an agent holds."""
         return os.path.join(self.locks, agent + ".lock")
 
+    def collecting(self, agent: str) -> str:
+        """What the one gc of an agent holds."""
+        return os.path.join(self.locks, agent + ".gc")
+
     def lease(self, agent: str) -> str:
         """What runs of an agent hold."""
         return os.path.join(self.locks, agent + ".lease")
@@ -82,6 +87,10 @@ class Layout:
     def displaced(self, agent: str, op: str = "") -> str:
         """Files that an operation moved out of the workspace."""
         return os.path.join(self.kai, "displaced", agent, op)
+
+    def removed(self, agent: str) -> str:
+        """What a removed agent left that no backup holds."""
+        return os.path.join(self.kai, "removed", agent)
 
     def agent(self, agent: str) -> str:
         """The directory of an agent."""

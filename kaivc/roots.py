@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 from kaivc import manifest as manifests
 from kaivc.errors import RefusedWorkspace, TooLarge, UnreadablePath
-from kaivc.layout import KAI, Layout
+from kaivc.layout import KAI, Layout, find_home
 from kaivc.manifest import MANIFEST, Manifest
+from kaivc.settings import Local
 from kaivc.trees import show
 
 SMALL_TEXT = 1 << 20
@@ -37,6 +38,65 @@ def refuse_root(path: str, layout: Layout, environ: Mapping[str, str], use: str 
             hint="use the directory that holds the agent's own files",
             path=show(os.fsencode(path)),
         )
+
+
+def refuse_link(layout: Layout, local: Local, environ: Mapping[str, str], name: str, directory: str) -> str:
+    """The real path of a directory that ``name`` may be linked to; RefusedWorkspace otherwise."""
+    refuse_root(directory, layout, environ)
+    real = os.path.realpath(directory)
+    why = _why_refused(layout, local, name, real)
+    if why:
+        raise RefusedWorkspace(
+            f"{show(os.fsencode(directory))} cannot be linked: {why}",
+            unchanged="nothing was written",
+            hint="use the directory that holds the agent's own files",
+            path=show(os.fsencode(directory)),
+        )
+    return real
+
+
+def _why_refused(layout: Layout, local: Local, name: str, real: str) -> str:
+    home = os.path.realpath(layout.root)
+    others = {agent: os.path.realpath(path) for agent, path in local.workspaces.items() if agent != name}
+    why = ""
+    if not os.path.isdir(real):
+        why = "it is no directory"
+    elif os.stat(real).st_dev != os.stat(layout.kai).st_dev:
+        why = "it lies on another disk than the home, so that files cannot be renamed into it"
+    elif not real.isprintable() or not _is_utf8(real):
+        why = "its path holds control characters, or is not UTF-8"
+    elif (real + "/").startswith(home + "/"):
+        why = "it lies in the home"
+    elif (home + "/").startswith(real + "/"):
+        why = "the home lies in it"
+    elif above := find_home(real):
+        why = f"it lies in the home {show(os.fsencode(above))}"
+    elif other := next((agent for agent, path in others.items() if _overlap(real, path)), None):
+        why = f"it holds, lies in or is the workspace of {other}"
+    elif below := _home_below(real):
+        why = f"the home {show(below)} lies in it"
+    return why
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _overlap(one: str, two: str) -> bool:
+    return (one + "/").startswith(two + "/") or (two + "/").startswith(one + "/")
+
+
+def _home_below(root: str) -> bytes | None:
+    """A home somewhere below a directory; ``.git`` is not looked into."""
+    for path, names, _ in os.walk(os.fsencode(root)):
+        if KAI.encode() in names:
+            return path
+        names[:] = [name for name in names if name != b".git"]
+    return None
 
 
 def _in_an_agent(real: str, layout: Layout) -> bool:

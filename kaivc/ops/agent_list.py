@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from kaivc import versions
+from kaivc import links, versions
 from kaivc.errors import KaiError
 from kaivc.repository import OpenHome, Repository
 from kaivc.storage import index
@@ -49,10 +49,13 @@ def agent_list(home: OpenHome, *, removed: bool = False) -> AgentList:
 def _item(home: OpenHome, row: AgentRow) -> AgentItem:
     repo = Repository(home, row.name, row.id)
     version, count, size, problem = None, 0, 0, None
+    linked = home.local.workspaces.get(row.name)
     try:
         size = _pack_bytes(repo)
         count = len(versions.numbers(repo))
         version = versions.current(repo).version if repo.current else None
+        if not row.removed_ns:
+            links.standing(home.local, row.name)
     except KaiError as error:  # one agent's damage does not hide the others
         problem = error.what
     return AgentItem(
@@ -60,8 +63,8 @@ def _item(home: OpenHome, row: AgentRow) -> AgentItem:
         state=REMOVED if row.removed_ns else LIVE,
         version=version,
         versions=count,
-        workspace=None if row.removed_ns else repo.workspace,
-        linked=row.name in home.local.workspaces,
+        workspace=None if row.removed_ns else linked or home.layout.workspace(row.name),
+        linked=linked is not None and not row.removed_ns,
         pack_bytes=size,
         former=tuple(home.catalog.former_names(row.id)),
         removed_ns=row.removed_ns or None,

@@ -94,7 +94,8 @@ def _landed_before(repo: Repository, op_id: str) -> Committed | None:
     if seq is None:
         return None
     moved = journal.reflog_of(repo.catalog, repo.id, seq)
-    new = next((entry.new for entry in moved if entry.ref == current_ref(repo.name)), None)
+    names = repo.names_of(current_ref(repo.name))
+    new = next((entry.new for entry in moved if entry.ref in names), None)
     if new is None:
         raise InvalidName(f"operation {op_id!r} was no commit", hint="use another --op-id")
     version = versions.describe(repo, new)

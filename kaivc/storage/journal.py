@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -150,6 +151,17 @@ def op_packed(db: sqlite3.Connection, agent: int, seq: int, pack: int, offset: i
     )
 
 
+def op_digest(catalog: Catalog, agent: int, seq: int) -> bytes | None:
+    """The digest of an op."""
+    row = catalog.row("SELECT digest FROM ops WHERE agent = ? AND seq = ?", (agent, seq))
+    return row[0] if row else None
+
+
+def digests(catalog: Catalog) -> set[bytes]:
+    """The digests of all ops of all agents."""
+    return {digest for (digest,) in catalog.rows("SELECT digest FROM ops")}
+
+
 def op_seq(catalog: Catalog, agent: int, op_id: str) -> int | None:
     """The number of the op of that id."""
     row = catalog.row("SELECT seq FROM ops WHERE agent = ? AND op_id = ?", (agent, op_id))
@@ -171,18 +183,25 @@ def _entry(row: tuple[Any, ...]) -> ReflogEntry:
     )
 
 
-def reflog(catalog: Catalog, agent: int, name: str | None = None, limit: int = -1) -> list[ReflogEntry]:
-    """The moves of one ref, or of all, newest first."""
-    if name is None:
-        rows = catalog.rows(_REFLOG + "ORDER BY seq DESC, ord LIMIT ?", (agent, limit))
-    else:
-        rows = catalog.rows(_REFLOG + "AND ref = ? ORDER BY seq DESC LIMIT ?", (agent, name, limit))
+RENAME, REMOVE = "rename", "remove"
+"""The verbs that concern an agent as a whole: what they note of a ref is no move of it."""
+
+
+def reflog(catalog: Catalog, agent: int, limit: int = -1) -> list[ReflogEntry]:
+    """The moves of all refs, newest first."""
+    rows = catalog.rows(_REFLOG + "ORDER BY seq DESC, ord LIMIT ?", (agent, limit))
     return [_entry(row) for row in rows]
 
 
-def reflog_since(catalog: Catalog, agent: int, name: str, seq: int) -> list[ReflogEntry]:
-    """The moves of one ref after an op, oldest first."""
-    rows = catalog.rows(_REFLOG + "AND ref = ? AND seq > ? ORDER BY seq", (agent, name, seq))
+def reflog_of_ref(
+    catalog: Catalog, agent: int, names: Sequence[str], limit: int = -1, since: int = 0
+) -> list[ReflogEntry]:
+    """The moves of one ref after the op ``since``, newest first; ``names`` are those that it has had."""
+    marks = ", ".join("?" * len(names))
+    rows = catalog.rows(
+        _REFLOG + f"AND ref IN ({marks}) AND seq > ? AND verb NOT IN (?, ?) ORDER BY seq DESC LIMIT ?",
+        (agent, *names, since, RENAME, REMOVE, limit),
+    )
     return [_entry(row) for row in rows]
 
 

@@ -7,6 +7,7 @@ still git's id of the whole. Blobs stream both ways, so memory is bounded at any
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -227,7 +228,10 @@ class ObjectStore:
 
     def _open(self, number: int) -> PackReader:
         names = {pack.id: pack.name for pack in index.packs(self.catalog, self.place.agent_id)}
-        path = self.place.layout.pack(self.place.agent, names.get(number, f"unknown-{number}"))
+        name = names.get(number, f"unknown-{number}")
+        path = self.place.layout.pack(self.place.agent, name)
+        if not os.path.exists(path):  # its agent may have been renamed since this store was opened
+            path = self.place.layout.pack(self.catalog.name_of(self.place.agent_id) or self.place.agent, name)
         try:
             return PackReader.open(path)
         except FileNotFoundError as error:

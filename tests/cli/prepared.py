@@ -90,7 +90,15 @@ def damaged_view(top: Path) -> Path:
     return top / "agents"
 
 
+def moved_link(top: Path) -> Path:
+    """The linked workspace of `live` was moved to `my-agent`."""
+    run("new", "live", "--link", str(top / "empty"), "--home", str(top / "agents"))
+    (top / "empty").rmdir()
+    return top / "agents"
+
+
 OTHERWISE: dict[str, Callable[[Path], Path]] = {
+    "kai agent link": moved_link,
     "kai init": no_home_yet,
     "kai new summarizer --from": no_agent_yet,
     "kai redo": just_undone,

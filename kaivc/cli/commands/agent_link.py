@@ -1,0 +1,28 @@
+"""``kai agent link``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kaivc.cli import arguments, render
+from kaivc.cli.escape import escape_path
+from kaivc.cli.invocation import Invocation
+
+
+def agent_link(
+    ctx: typer.Context,
+    agent: arguments.Agent,
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Where its workspace is now.")],
+) -> None:
+    """Tell where a linked workspace lies now.
+
+    For an agent made with `kai new --link`, whose directory was moved or made anew.
+    """
+    door: Invocation = ctx.obj
+    done = door.open().link(agent, directory)
+    door.answer(
+        lambda: {**render.plain(done), "workspace": render.path(done.workspace), "before": render.path(done.before)},
+        lambda: [f"the workspace of {done.agent} is {escape_path(done.workspace)}"],
+    )

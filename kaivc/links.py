@@ -1,0 +1,98 @@
+"""Linked workspaces: directories elsewhere, as ``.kai/local.yaml`` names them.
+
+A link is known by its path and by the inode that the directory had when it was linked: at an unmounted or moved one
+another directory may stand, or none, and that must not be taken for an agent's files.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+
+from kaivc.errors import LinkLost, LockTimeout
+from kaivc.layout import Layout
+from kaivc.ports import Sleep
+from kaivc.settings import Local
+from kaivc.vfs import Vfs
+
+LOCK = ".local"
+"""The name of the lock of local.yaml; no agent has a name that begins so."""
+POLL = 0.01
+
+
+# ---------------------------------------------------------------- the directory
+
+
+def standing(local: Local, name: str) -> str | None:
+    """The linked workspace of an agent, None if it has none; LinkLost unless it is the directory that was linked."""
+    path = local.workspaces.get(name)
+    if path is None:
+        return None
+    why = _why_lost(path, local.inodes.get(name))
+    if why:
+        raise LinkLost(
+            f"the workspace of {name} is linked to {path}, and {why}",
+            unchanged="nothing was written",
+            hint=f"bring it back (mount it, move it back), or link another with `kai agent link {name} DIR`",
+            agent=name,
+            path=path,
+        )
+    return path
+
+
+def _why_lost(path: str, inode: int | None) -> str:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return "that is not there"
+    except OSError as error:
+        return f"that cannot be reached: {error.strerror}"
+    if stat.S_ISLNK(status.st_mode):
+        return "that is a symbolic link now"
+    if not stat.S_ISDIR(status.st_mode):
+        return "that is no directory now"
+    if inode is not None and status.st_ino != inode:
+        return "that is another directory now than the one that was linked"
+    return ""
+
+
+# ---------------------------------------------------------------- local.yaml
+
+
+def note(vfs: Vfs, layout: Layout, changes: Mapping[str, str | None], sleep: Sleep, wait: float) -> None:
+    """Write where linked workspaces lie; None forgets one. LockTimeout if another command is at it for ``wait`` s."""
+    import yaml  # noqa: PLC0415 - 16 ms that only a link needs
+
+    fd, waited = vfs.lock(layout.lock(LOCK)), 0.0
+    while fd is None:
+        if waited >= wait:
+            raise LockTimeout(f"another command is writing {layout.local}", hint="run the command again")
+        sleep(POLL)
+        waited += POLL
+        fd = vfs.lock(layout.lock(LOCK))
+    try:
+        document = _read(layout.local)
+        given = document.get("workspaces")
+        known = dict(given) if isinstance(given, dict) else {}
+        wanted = {**known, **{name: _entry(path) for name, path in changes.items() if path is not None}}
+        for name in (name for name, path in changes.items() if path is None):
+            wanted.pop(name, None)
+        if wanted != known:
+            document["workspaces"] = wanted
+            vfs.replace(layout.local, yaml.safe_dump(document, sort_keys=True, allow_unicode=True).encode())
+    finally:
+        os.close(fd)
+
+
+def _entry(path: str) -> dict[str, object]:
+    return {"path": path, "inode": os.stat(path).st_ino}
+
+
+def _read(path: str) -> dict[str, object]:
+    import yaml  # noqa: PLC0415 - as above
+
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return yaml.safe_load(file.read()) or {}

@@ -1,0 +1,39 @@
+"""Tell where a linked workspace lies now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaivc import leases, links
+from kaivc.errors import RefusedWorkspace
+from kaivc.repository import OpenHome
+from kaivc.roots import refuse_link
+
+
+@dataclass(frozen=True)
+class Linked:
+    """An agent's linked workspace, and where it was linked to before."""
+
+    agent: str
+    workspace: str
+    before: str
+
+
+def agent_link(home: OpenHome, name: str, directory: str) -> Linked:
+    """Link an agent that has a linked workspace to ``directory``: the same one at another place, or one in its stead.
+
+    Neither directory is written. Raises NoSuchAgent, AgentBusy while it runs, RefusedWorkspace; nothing changed then.
+    """
+    repo = home.repository(name)
+    with repo.lock(), leases.kept_out(repo):
+        before = home.local.workspaces.get(name)
+        if before is None:
+            raise RefusedWorkspace(
+                f"{name} has a workspace of its own in the home: it is not linked",
+                unchanged="nothing was written",
+                hint=f"`kai new NAME --link DIR` makes an agent with a linked one; {name}'s is {repo.workspace}",
+                path=repo.workspace,
+            )
+        real = refuse_link(home.layout, home.local, home.environ, name, directory)
+        links.note(home.vfs, home.layout, {name: real}, home.sleep, home.settings.lock_wait)
+    return Linked(name, real, before)
