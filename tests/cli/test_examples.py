@@ -16,6 +16,7 @@ from tests.cli.conftest import Kai
 from tests.cli.doors import TIMEOUT, on_a_terminal
 from tests.cli.reference import PAGES, REFERENCE, schema_of
 from tests.cli.reference import examples as shown
+from tests.conftest import ROOT
 
 ASKS = {"kai rollback summarizer": [("go to which?", "v1.1.0\n")]}
 """Lines for a terminal, and what is answered there."""
@@ -83,6 +84,20 @@ def test_each_example_answers_with_a_document_of_its_schema(
         done.error()
     else:
         done.document(schema_of(verb))
+
+
+def test_the_first_look_of_the_readme_is_what_happens(top: Path) -> None:
+    look = re.search(r"## A first look\n\n```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert look
+    here = top / "empty"
+    (top / "my-agent").rename(here / "my-agent")
+    edited = re.sub(
+        r"^kai commit", "date +%N > summarizer/workspace/state.json\nkai commit", look[1], flags=re.MULTILINE
+    )
+    ran = subprocess.run(
+        ["sh", "-e"], input=edited, cwd=here, capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_no_example_leaves_its_directory() -> None:
