@@ -108,11 +108,20 @@ def attributed(check: AgentCheck, walk: Walk) -> list[Finding]:
     for damage in check.damages:
         hits = _hit(damage.object, check, taken) if damage.object is not None else []
         inside = [] if hits else _taken_within(damage, check, taken)
-        said += [findings.of(damage, hit.versions, hit.path) for hit in hits + inside] or [findings.of(damage)]
+        said += [findings.of(damage, hit.versions, hit.path) for hit in hits + inside] or [
+            findings.of(damage, _named_by(damage))
+        ]
     attributed_to = {oid for holders in check.holders.values() for oid in holders}
     for oid, hits in taken.items():
         said += [] if oid in attributed_to else hits
     return said + rest
+
+
+def _named_by(damage: Damage) -> tuple[str, ...]:
+    """The version that a damaged ref is the name of."""
+    prefix = f"refs {tags_prefix(damage.agent or '')}"
+    named = damage.where == "ref" and damage.row is not None and damage.row.startswith(prefix)
+    return ((damage.row or "").removeprefix(prefix),) if named else ()
 
 
 def _hit(oid: str, check: AgentCheck, taken: dict[str, list[Finding]]) -> list[Finding]:
@@ -251,6 +260,8 @@ def in_force(repo: Repository) -> list[Finding]:
 def rollback_log(repo: Repository) -> list[Finding]:
     """``rollback.log``, line by line, against the reflog of ``current``."""
     path = repo.layout.rollback_log(repo.name)
+    if repo.row().removed_ns and not os.path.lexists(path):
+        return []
     wanted = inforce.log_lines(repo)
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):

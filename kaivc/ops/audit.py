@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +19,7 @@ from kaivc.repository import OpenHome, Repository
 from kaivc.storage import fsck, salvage
 from kaivc.storage.catalog import AgentRow
 from kaivc.storage.pack import PackReader
+from kaivc.walk import Walk, roots
 
 _HEAD = re.compile(r"(?:([1-9][0-9]{0,17}):)?([0-9a-f]{64})\Z")
 
@@ -120,7 +121,7 @@ class _Auditor:
 
     def report(self) -> AgentReport:
         looked = inspection.agent(self.repo, self.db, self.row)
-        findings = [*looked.findings, *self._head(looked.ops)]
+        findings = [*looked.findings, *self._in_place_of(looked.findings), *self._head(looked.ops)]
         tags = tags_prefix(self.row.name)
         labels = sorted((name.removeprefix(tags) for name in self.refs if name.startswith(tags)), key=_order)
         shown = [label for label in labels if self.label in (None, label)]
@@ -149,6 +150,15 @@ class _Auditor:
         for reader in self.readers.values():
             reader.close()
         return report
+
+    def _in_place_of(self, findings: Sequence[Finding]) -> list[Finding]:
+        """What refs lead to that are not where the op records say: the inspection follows the op records."""
+        moved = {it.row.removeprefix("refs ") for it in findings if it.where == "ref" and it.row is not None}
+        walk = Walk(self.repo)
+        for root in roots(self.row.name, {name: oid for name, oid in self.refs.items() if name in moved}):
+            if root.is_tag:
+                walk.root(root)
+        return [it for it in walk.findings() if it not in findings]
 
     # ------------------------------------------------------------ the chain
 

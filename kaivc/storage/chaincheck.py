@@ -143,13 +143,13 @@ class Chain:
         for name in sorted(stated.keys() | there.keys()):
             if name not in there:
                 what = f"{name} is missing: the op records point it at {stated[name].hex()}"
-                self._say("ref", what, expected=stated[name].hex())
+                self._say("ref", what, row=f"refs {name}", expected=stated[name].hex())
             elif name not in stated:
                 what = f"{name} points at {there[name].hex()}, and no op record made it"
-                self._say("ref", what, found=there[name].hex())
+                self._say("ref", what, row=f"refs {name}", found=there[name].hex())
             elif stated[name] != there[name]:
                 what = f"{name} points at {there[name].hex()}, the op records say {stated[name].hex()}"
-                self._say("ref", what, expected=stated[name].hex(), found=there[name].hex())
+                self._say("ref", what, row=f"refs {name}", expected=stated[name].hex(), found=there[name].hex())
 
 
 def _shown(value: object) -> str:
