@@ -158,6 +158,8 @@ MET: dict[str, tuple[Provoke, str]] = {
     "E319": (manifest("{}\n"), "run summarizer --dirty"),
     "E320": (running_and_stubborn, "rollback summarizer --to v1.0.0"),
     "E321": (lost_secret, "run summarizer"),
+    "E324": (lambda home: (home.parent / "releases/versions/old").mkdir(), "import --layout folders ../releases"),
+    "E323": (lambda home: prepared.moved_link(home.parent) and None, "commit live"),
     "E904": (new_format, "status"),
 }
 """By code: what is done to a prepared home, and the command line that meets the error."""
