@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass, replace
 
 from kaivc.capture import Capture, Capturer
@@ -53,11 +54,12 @@ class _CopySink:
         self._format = home.format
         self._tree = tree
         self._count = 0
+        self._prefix = b".copy-" + secrets.token_hex(8).encode()
         self.kept: dict[ObjectId, bytes] = {}
 
     def put_blob(self, source: Source, size: int) -> ObjectId:
         """Write the bytes to a scratch file; their id."""
-        name = b".copy-%d" % self._count
+        name = b"%s-%d" % (self._prefix, self._count)
         self._count += 1
         digest = self._format.header(Kind.BLOB, size)
         fd = self._tree.vfs.create(name, 0o600, at=self._tree.fd)

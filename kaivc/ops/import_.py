@@ -34,10 +34,10 @@ _CHECKSUMS = {"agent_state_checksum": FileClass.STATE, "config_checksum": FileCl
 
 @dataclass(frozen=True)
 class Imported:
-    """What was imported, or would be; ``versions`` lowest number first, ``workspace_from`` below ``path``."""
+    """What was imported, or would be; ``versions`` lowest number first, ``workspace_from`` below ``directory``."""
 
     agent: str
-    path: str
+    directory: str
     workspace: str
     workspace_from: str
     files: int
@@ -162,7 +162,7 @@ class _Importer:
         source = tree.workspace or tree.current.path
         return Imported(
             agent=self._name,
-            path=tree.path,
+            directory=tree.path,
             workspace=self._home.layout.workspace(self._name),
             workspace_from=os.path.relpath(source, tree.path),
             files=files,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import kaivc
 from kaivc.api import Agent, Home
 from kaivc.errors import (
     ChecksumMismatch,
@@ -28,7 +29,7 @@ from kaivc.storage import index, journal
 from kaivc.storage.catalog import put_agent
 from kaivc.storage.index import PackState
 from kaivc.vfs import Vfs
-from tests.engine.homes import Files, commit, copy, make_home, open_home, read, remove, write
+from tests.engine.homes import ENVIRON, Files, Ticking, commit, copy, make_home, open_home, read, remove, write
 from tests.engine.test_kill import Cut, in_child
 from tests.interop.judge import check
 
@@ -235,6 +236,71 @@ def test_where_links_cannot_be_had_records_are_copied(tmp_path: Path) -> None:
     two = home.agent("two")
     assert two.verify(workspace=True).ok
     assert len(two.versions()) == 3
+
+
+def test_gc_of_one_does_not_hurt_the_other(tmp_path: Path) -> None:
+    """Everything that only one of them reaches is dead weight to the other."""
+    home = prepare(tmp_path / "home")
+    two = fork(home, "two", "bot@v1.1.0")
+    bot = home.agent("bot")
+    for agent in (bot, two):
+        write(agent.workspace, {"noise": random.Random(agent.name).randbytes(200_000)})
+        agent.rollback("v1.0.0", reason="leaves a backup")
+        commit(agent, V3, bump="major")
+    home.close()
+    later, flags = Ticking(1_990_000_000), {"packs.seal_at": SEAL, "backups.keep": "0"}
+    home = kaivc.open(tmp_path / "home", environ=ENVIRON, clock=later, flags=flags)
+    for name in ("bot", "two", "bot"):
+        home.agent(name).gc()
+        assert not home.agent(name).repository.refs(f"refs/heads/{name}/backups/"), "the test needs a gc that collects"
+        for agent in (home.agent("bot"), home.agent("two")):
+            assert agent.verify(workspace=True).ok
+    assert commits(home.agent("two")).keys() == {"1.0.0", "1.1.0", "2.0.0"}
+
+
+def test_removal_and_renaming_of_one_does_not_hurt_the_other(tmp_path: Path) -> None:
+    home = prepare(tmp_path / "home")
+    two = fork(home, "two", "bot@v1.2.0")
+    home.rename("bot", "old")
+    home.remove("old")
+    assert two.verify(workspace=True).ok
+    three = fork(home, "three", "old@v1.2.0")
+    assert commits(three) == commits(two)
+    home.remove("two")
+    four = fork(home, "four", "two@v1.0.0")
+    assert four.verify(workspace=True).ok
+    assert home.agent("old").verify().ok
+
+
+def test_forks_at_once(tmp_path: Path) -> None:
+    """Processes that fork, beside one that commits to the source."""
+    prepare(tmp_path / "home").close()
+
+    def run(name: str) -> None:
+        home = open_home(tmp_path / "home", lock__wait="60s")
+        if name == "bot":
+            for number in range(10):
+                commit(home.agent("bot"), {"n": b"%d" % number})
+        else:
+            for number in range(3):
+                fork(home, f"{name}{number}", "bot@v1.2.0")
+
+    children = []
+    for name in ("bot", "a", "b", "c"):
+        if (pid := os.fork()) == 0:
+            code = 1
+            try:
+                run(name)
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
+    home = open_home(tmp_path / "home")
+    assert home.agents() == ["a0", "a1", "a2", "b0", "b1", "b2", "bot", "c0", "c1", "c2"]
+    for name in home.agents():
+        assert home.agent(name).verify().ok
+        assert name == "bot" or len(home.agent(name).versions()) == 3
 
 
 # ---------------------------------------------------------------- what goes wrong

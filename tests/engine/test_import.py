@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kaivc.api import Agent, Home
+from kaivc.cli.main import main
 from kaivc.errors import InvalidLayout, InvalidName, KaiError, NameTaken, RefusedPath
 from tests.conftest import Ids, run_as
 from tests.engine.homes import Files, commit, copy, make_home, open_home, read, remove, write
@@ -45,7 +47,7 @@ def make_tree(root: Path, versions: Mapping[str, Files], metas: Mapping[str, dic
 
 def snapshot(root: Path) -> dict[str, tuple[int, ...]]:
     """All that a writer would change, times of directories included."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for path in [root, *root.rglob("*")]:
         status = path.lstat()
         found[str(path)] = (status.st_mode, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -146,7 +148,7 @@ def test_an_author_that_is_another_gives_other_ids_and_a_notice(tmp_path: Path) 
     assert not any("--author" in line for line in again.notices)
 
 
-NOTES = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=60)
+NOTES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -289,6 +291,30 @@ def test_large_files_and_many_versions(tmp_path: Path) -> None:
     assert (new.workspace / "large").read_bytes() == noise
 
 
+def test_an_agent_of_the_same_home_and_names_that_scratch_could_have(tmp_path: Path) -> None:
+    home = written(tmp_path / "home")
+    for number in range(3):
+        (home.agent("bot").workspace / f".copy-{number}").write_bytes(b"%d" % number)
+    home.import_(home.path / "bot", name="twin")
+    assert commits(home.agent("twin")) == commits(home.agent("bot"))
+    assert read(home.agent("twin").workspace).keys() == read(home.agent("bot").workspace).keys()
+
+
+def test_a_path_that_is_not_utf8(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root = make_tree(Path(os.fsdecode(os.fsencode(tmp_path) + b"/t\xff")), {"v1.0.0": V1})
+    (root / "versions" / "v1.0.0" / os.fsdecode(b"f\xfe")).write_bytes(b"odd")
+    home = make_home(tmp_path / "home")
+    new = imported(home, root)
+    assert new.reflog().entries[0].reason == "1 version of t\\xff"
+    assert new.verify(workspace=True).ok
+    home.close()
+    assert main(["--home", str(home.path), "import", "--layout", "folders", str(root), "--name", "two", "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert base64.b64decode(document["directory"]["path_b64"]) == os.fsencode(root)
+    assert main(["--home", str(home.path), "import", "--layout", "folders", str(root), "--name", "three"]) == 0
+    assert "t\\xff" in capfd.readouterr().out
+
+
 def test_a_dry_run_says_what_an_import_does_and_does_nothing(tmp_path: Path) -> None:
     root = make_tree(tmp_path / "t", {"v1.0.0": V1, "v1.1.0": V2})
     (root / "versions" / "v1.1.0" / "kai.yaml").write_text("state:\n  secret:\n    - {path: token, name: API}\n")
@@ -395,6 +421,11 @@ def replaced(root: Path, name: str, make: Callable[[Path], object]) -> None:
     make(root / name)
 
 
+def emptied(root: Path) -> None:
+    for path in (root / "versions").iterdir():
+        shutil.rmtree(path)
+
+
 def outside(path: Path) -> None:
     path.symlink_to("../../../../outside")
 
@@ -416,11 +447,7 @@ WRONG_TREES: dict[str, tuple[Callable[[Path], object], type[KaiError], str]] = {
     "a link": (partial(replaced, name="versions/v3.0.0", make=lambda it: it.symlink_to("v1.0.0")), InvalidLayout, "v3"),
     "twice": (lambda it: (it / "versions" / "1.0.0").mkdir(), InvalidLayout, "is version 1.0.0"),
     "no versions": (lambda it: shutil.rmtree(it / "versions"), InvalidLayout, "is not there"),
-    "empty": (
-        lambda it: [shutil.rmtree(path) for path in (it / "versions").iterdir()],
-        InvalidLayout,
-        "no folder of a version",
-    ),
+    "empty": (emptied, InvalidLayout, "holds no folder of a version"),
     "current of nothing": (lambda it: (it / "current").write_text("v7.0.0"), InvalidLayout, "current names 'v7.0.0'"),
     "current elsewhere": (lambda it: (it / "current").symlink_to("../v1.0.0"), InvalidLayout, "no version here"),
     "current of noise": (lambda it: (it / "current").write_bytes(b"\xff\x1b[2J"), InvalidLayout, "no version here"),

@@ -34,16 +34,19 @@ def import_(
     """
     door: Invocation = ctx.obj
     done = door.open().import_(directory, layout=layout, name=name, author=author, dry_run=dry_run)
-    door.answer(
-        lambda: {**render.plain(done), "versions": render.versions(done.versions)},
-        lambda: _text(done, door.paint),
-    )
+    door.answer(lambda: _document(done), lambda: _text(done, door.paint))
+
+
+def _document(done: Imported) -> render.Document:
+    places = {name: render.path(getattr(done, name)) for name in ("directory", "workspace", "workspace_from")}
+    return {**render.plain(done), **places, "versions": render.versions(done.versions)}
 
 
 def _text(done: Imported, paint: Paint) -> Iterator[str]:
     number = render.counted(len(done.versions), "version")
     said = "imported" if done.applied else "would import"
-    yield f"{said} {number} of {escape(done.path)} as agent {done.agent}; {paint('yellow', done.current)} is in force"
+    current = paint("yellow", done.current)
+    yield f"{said} {number} of {escape(done.directory)} as agent {done.agent}; {current} is in force"
     width = max(len(it.tag) for it in done.versions)
     yield from (render.row(it, paint, in_force=it.tag == done.current, width=width) for it in done.versions)
     files = render.counted(done.files, "file")

@@ -31,7 +31,7 @@ def new(
     ] = None,
     link: Annotated[str | None, typer.Option("--link", metavar="DIR", help="Let DIR itself be its workspace.")] = None,
 ) -> None:
-    """Make an agent: empty, from a directory, or a fork of another agent."""
+    """Make an agent: empty, of a directory, or a fork of another."""
     if source is not None and link is not None:
         raise Misuse("--from and --link exclude each other", hint="give one of them")
     door: Invocation = ctx.obj
