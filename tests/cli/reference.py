@@ -155,7 +155,7 @@ def index(old: str) -> str:
     return f"{INDEX_NOTE}\n\n{title}{''.join(rows)}\n{ERRORS}{by_hand}"
 
 
-ERRORS = "[Errors and exit codes](errors.md)\n"
+ERRORS = "[Errors and exit codes](errors.md), [settings](settings.md)\n"
 OF_KAI = "`-h` or `--help` tells what a command takes; `kai --version` prints the version.\n"
 
 
