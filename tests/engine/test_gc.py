@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from kaivc.api import Agent
-from kaivc.errors import ChecksumMismatch, Collected, LockTimeout, LostRace, NoSuchRevision
+from kaivc.errors import ChecksumMismatch, Collected, LockTimeout, LostRace, NoSuchRevision, OutcomeUnknown
 from kaivc.names import Absent, ObjectId, RefName, RefUpdate, backup_ref
 from kaivc.ops import gc as operation
 from kaivc.settings import READERS
@@ -507,6 +508,36 @@ def test_an_agent_of_another_number_is_not_switched(agent: Agent) -> None:
     assert len(backups(agent)) == 5
 
 
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_switch_whose_outcome_is_unknown_loses_nothing(agent: Agent, landed: bool) -> None:
+    """What was copied must not be thrown away: it may be all that there is."""
+    dirty(agent, 6)
+    catalog = agent.repository.catalog
+    real = catalog.db
+
+    class Refusing:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        def execute(self, sql: str, *args: object) -> object:
+            switched = any(pack == "condemned" for (pack,) in real.execute("SELECT state FROM packs"))
+            if sql == "COMMIT" and switched:
+                if landed:
+                    real.execute(sql)
+                raise sqlite3.OperationalError("disk I/O error")
+            return real.execute(sql, *args)  # type: ignore[call-overload]
+
+    catalog._local.mine = (os.getpid(), Refusing())
+    with pytest.raises(OutcomeUnknown):
+        agent.gc()
+    catalog._local.mine = (0, None)
+    again = with_settings(agent, **SOON)
+    clocked(again).seconds += DAY
+    assert again.verify().ok
+    assert bool(again.gc().plan.expired) != landed
+    check(again)
+
+
 def test_a_process_that_stays_open_over_a_gc_of_another(agent: Agent) -> None:
     """Its readers, trees and writers go on, whatever another process moved and unlinked."""
     saved = dirty(agent, 4)
@@ -525,6 +556,35 @@ def test_a_process_that_stays_open_over_a_gc_of_another(agent: Agent) -> None:
         assert open_all_day.verify().ok
         assert open_all_day.status() is not None
     check(agent)
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_readers_of_versions_do_not_notice_that_gc_moves_what_they_read(agent: Agent, opened: bool) -> None:
+    """At each look at the catalog, everything is moved and unlinked before the reader goes to the pack."""
+    expected = {"state.json": dict(read(Path(agent.repository.layout.view("bot", "v1.1.0"))))["state.json"]}
+    reader = with_settings(agent)
+    store = reader.repository.store
+    if opened:
+        store.read(blob(reader, "v1.0.0"), Kind.BLOB)
+    find, moved = store.find, [0]
+
+    def moved_meanwhile(oid: bytes) -> index.ObjectRow | None:
+        row = find(oid)
+        if moved[0] < 5:
+            if not opened:
+                store.close()
+            name = next(iter(files(agent)))
+            dirty(agent, 4, seed=moved[0])
+            agent.gc()
+            moved[0] += name not in files(agent)
+        return row
+
+    store.find = moved_meanwhile  # type: ignore[method-assign]
+    target = agent.repository.layout.root + "/out"
+    reader.checkout("v1.1.0", target)
+    assert moved[0] > 3
+    assert read(Path(target))["state.json"] == expected["state.json"]
+    assert reader.verify("v1.0.1").ok
 
 
 def test_a_number_of_a_pack_that_is_used_again_shows_no_other_bytes(agent: Agent) -> None:
