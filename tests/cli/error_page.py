@@ -25,7 +25,7 @@ KEYS
 | exit | |
 |---|---|
 | 0 | done |
-| 1 | a check said no: `diff --exit-code`, `status --exit-code`, nothing to commit |
+| 1 | a check said no: `diff --exit-code`, `status --exit-code`, nothing to commit, an audit that found differences |
 | 2 | the command line says nothing sensible |
 | 3 to 11 | the error's, below |
 | 130 | interrupted |

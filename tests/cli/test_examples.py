@@ -100,6 +100,23 @@ def test_the_first_look_of_the_readme_is_what_happens(top: Path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+ROWS = re.findall(r"^\| (`AGENT.*?) \|", (REFERENCE / "index.md").read_text(), re.MULTILINE)
+FORMS = [form for row in ROWS for form in re.findall(r"`(.+?)`", row)]
+STAND_FOR = {"AGENT": prepared.AGENT, "1.2": "1.1", "2026-11-01": "2099-11-01", "ID": "one", "SEQ": "7"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_of_a_revision_is_understood(form: str, top: Path, kai: Kai, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(top / "agents")
+    for placeholder, real in STAND_FOR.items():
+        form = form.replace(placeholder, real)
+    done = kai("--json", "rev-parse", form)
+    if "snapshots" in form or "0f3c9a" in form:  # none is there
+        assert done.error()["code"] == "E303"
+    else:
+        assert done.code == 0, done.err
+
+
 def test_no_example_leaves_its_directory() -> None:
     assert [line for line in LINES if re.search(r"(^|[\s=>'\"])[/~]|\.\./\.\.", command(line))] == []
 
