@@ -83,4 +83,8 @@ def on_a_terminal(
         if todo and todo[0][0].encode() in seen:
             os.write(fd, todo.pop(0)[1].encode(errors="surrogateescape"))
     os.close(fd)
-    return Result(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode(errors="backslashreplace").replace("\r\n", "\n"), "")
+    return Result(
+        os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]),
+        seen.decode(errors="backslashreplace").replace("\r\n", "\n"),
+        "",
+    )

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from kaivc.cli.app import VERBS, _everywhere, build, load
+from kaivc.cli.app import CONTEXT, VERBS, _everywhere, build, load
 from kaivc.errors import KaiError
 from tests.cli import error_page
 from tests.cli.schema import load_schema, told
@@ -107,12 +107,18 @@ def _each(verbs: list[str], part: Callable[[str], str]) -> str:
 
 def _usage(verb: str) -> str:
     command = load(verb)
-    return " ".join(("kai", verb, *command.collect_usage_pieces(typer.Context(command))))
+    return " ".join(
+        (
+            "kai",
+            verb,
+            *command.collect_usage_pieces(typer.Context(command, help_option_names=CONTEXT["help_option_names"])),
+        )
+    )
 
 
 def _options(verb: str) -> str:
     command = load(verb)
-    context = typer.Context(command)
+    context = typer.Context(command, help_option_names=CONTEXT["help_option_names"])
     shown = (it for it in command.params if it.name not in EVERYWHERE and not getattr(it, "hidden", False))
     rows = "".join(_row(it, context) for it in shown)
     return f"{TABLE}{rows}\n" if rows else ""
@@ -160,7 +166,7 @@ OF_KAI = "`-h` or `--help` tells what a command takes; `kai --version` prints th
 
 
 def _options_of_every_command() -> str:
-    context = typer.Context(build())
+    context = typer.Context(build(), help_option_names=CONTEXT["help_option_names"])
     rows = "".join(_row(it, context) for it in _everywhere())
     return f"They stand before or after the command.\n\n{TABLE}{rows}\n{OF_KAI}"
 
