@@ -105,20 +105,19 @@ def _each(verbs: list[str], part: Callable[[str], str]) -> str:
     return "\n".join(f"### kai {verb}\n\n{part(verb) or 'None of its own.'}" for verb in verbs)
 
 
+def _context(command: Any) -> typer.Context:
+    """One as `kai` makes it: a command keeps the option of help that it is first asked for."""
+    return typer.Context(command, help_option_names=CONTEXT["help_option_names"])
+
+
 def _usage(verb: str) -> str:
     command = load(verb)
-    return " ".join(
-        (
-            "kai",
-            verb,
-            *command.collect_usage_pieces(typer.Context(command, help_option_names=CONTEXT["help_option_names"])),
-        )
-    )
+    return " ".join(("kai", verb, *command.collect_usage_pieces(_context(command))))
 
 
 def _options(verb: str) -> str:
     command = load(verb)
-    context = typer.Context(command, help_option_names=CONTEXT["help_option_names"])
+    context = _context(command)
     shown = (it for it in command.params if it.name not in EVERYWHERE and not getattr(it, "hidden", False))
     rows = "".join(_row(it, context) for it in shown)
     return f"{TABLE}{rows}\n" if rows else ""
@@ -166,7 +165,7 @@ OF_KAI = "`-h` or `--help` tells what a command takes; `kai --version` prints th
 
 
 def _options_of_every_command() -> str:
-    context = typer.Context(build(), help_option_names=CONTEXT["help_option_names"])
+    context = _context(build())
     rows = "".join(_row(it, context) for it in _everywhere())
     return f"They stand before or after the command.\n\n{TABLE}{rows}\n{OF_KAI}"
 

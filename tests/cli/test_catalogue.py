@@ -107,6 +107,10 @@ def lost_secret(home: Path) -> None:
     token.unlink()
 
 
+def lost_link(home: Path) -> None:
+    prepared.moved_link(home.parent)
+
+
 def hold(path: Path, how: int) -> None:
     path.parent.mkdir(exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
@@ -159,7 +163,7 @@ MET: dict[str, tuple[Provoke, str]] = {
     "E320": (running_and_stubborn, "rollback summarizer --to v1.0.0"),
     "E321": (lost_secret, "run summarizer"),
     "E324": (lambda home: (home.parent / "releases/versions/old").mkdir(), "import --layout folders ../releases"),
-    "E323": (lambda home: prepared.moved_link(home.parent) and None, "commit live"),
+    "E323": (lost_link, "commit live"),
     "E904": (new_format, "status"),
 }
 """By code: what is done to a prepared home, and the command line that meets the error."""

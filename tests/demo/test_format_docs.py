@@ -167,8 +167,8 @@ def test_a_stranger_reads_every_record_and_the_chain_with_the_pages_alone(writte
         "branch": ["fork", "commit", "rename", "commit"],
         "adopted": ["import"],
     }
-    done = {verb for verbs in report["ops"].values() for verb in verbs}
-    assert done | {"restore", "backup"} == told_verbs()
+    verbs = {verb for of_one in report["ops"].values() for verb in of_one}
+    assert verbs | {"restore", "backup"} == told_verbs()
     assert report["indexed"] == report["rows"]["objects"]
     assert report["rows"]["reflog"] >= 8
 
