@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from kaivc import __version__, inspection, recheck, recount, revisions, versions
+from kaivc import inspection, recheck, recount, revisions, versions
 from kaivc.errors import ChecksumMismatch, InvalidName, KaiError, NoSuchRevision, StorageFailed
 from kaivc.findings import Finding
 from kaivc.names import ObjectId, Version, current_ref, tags_prefix, version_ref
@@ -25,13 +25,18 @@ _HEAD = re.compile(r"(?:([1-9][0-9]{0,17}):)?([0-9a-f]{64})\Z")
 
 
 def audit(
-    home: OpenHome, agent: str | None = None, rev: str | None = None, *, expect_head: str | None = None
+    home: OpenHome,
+    agent: str | None = None,
+    rev: str | None = None,
+    *,
+    expect_head: str | None = None,
+    release: str = "",
 ) -> AuditReport:
     """Audit all agents, one, or one version of it; whatever is damaged is a finding, not an error.
 
     ``expect_head`` is a head of the agent's chain that an earlier audit gave, ``SEQ:DIGEST`` or the digest alone; that
-    the chain no longer holds it is a finding. NoSuchAgent, NoSuchRevision, InvalidName; ChecksumMismatch or
-    StorageFailed where there is no catalog to begin with.
+    the chain no longer holds it is a finding. ``release`` is the kaivc that looks. NoSuchAgent, NoSuchRevision,
+    InvalidName; ChecksumMismatch or StorageFailed where there is no catalog to begin with.
     """
     expected = _expected_head(expect_head, agent)
     asked = None if agent is None else home.repository(agent)
@@ -48,7 +53,7 @@ def audit(
         object_format=home.format.name,
         time_ns=home.clock.now_ns(),
         actor=str(home.actor),
-        kaivc=__version__,
+        kaivc=release,
         scope=scope,
         expected_head=expect_head,
         agents=agents,
@@ -58,7 +63,7 @@ def audit(
 
 def _connect(home: OpenHome) -> sqlite3.Connection:
     try:
-        return salvage.connect(home.layout.catalog)
+        return salvage.connect(home.layout.catalog, home.temp)
     except sqlite3.Error as error:
         raise StorageFailed(f"the catalog cannot be read: {error}", unchanged="nothing was written") from error
 
