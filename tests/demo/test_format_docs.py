@@ -1,5 +1,6 @@
 """The pages of docs/format hold a reader; it reads what kaivc wrote, and never imports kaivc."""
 
+import inspect
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kaivc.layout import Layout
 from tests.conftest import ROOT, require_tool
 
 FORMAT = ROOT / "docs" / "format"
@@ -250,6 +252,27 @@ def test_every_table_of_the_schema_is_described(written):
     tables = set(json.loads(done.stdout)) - {"sqlite_sequence"}
     described = set(re.findall(r"^\| `(\w+)` \|", (FORMAT / "catalog.md").read_text(), re.MULTILINE))
     assert described == tables
+
+
+def test_every_path_that_the_code_builds_is_described():
+    arguments = {"agent": "AGENT", "name": "NAME", "tag": "vX.Y.Z", "op": "OP"}
+    home = Layout("/HOME")
+    (tree,) = re.findall(r"^```\n(HOME/\n.*?)^```$", (FORMAT / "home.md").read_text(), re.DOTALL | re.MULTILINE)
+    described, above = set(), {-2: "/"}
+    for line in tree.splitlines():
+        depth = len(line) - len(line.lstrip())
+        path = above[depth - 2] + line.split()[0]
+        above[depth] = path
+        described |= {str(it) for it in (Path(path), *Path(path).parents)}
+    for name, member in vars(Layout).items():
+        if callable(member) and not name.startswith("_"):
+            told = inspect.signature(member).parameters.keys() & arguments
+            path = member(home, **{key: arguments[key] for key in told})
+        elif isinstance(member, property):
+            path = getattr(home, name)
+        else:
+            continue
+        assert path in described, name
 
 
 def test_a_checksum_is_what_git_ls_tree_gives(written, tmp_path):
