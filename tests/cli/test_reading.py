@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kaivc.api import Agent
+from kaivc.cli.app import VERBS, load
 from kaivc.ops import cat as reading
 from tests.cli.conftest import Kai
 from tests.cli.doors import KAI, process
@@ -142,31 +143,28 @@ def test_rollback_keeps_what_it_is_told_to(kai: Kai, workspace: Path) -> None:
 
 # ---------------------------------------------------------------- the nearest names, everywhere
 
-REVISIONS = (
-    "log {}",
-    "show {}",
-    "verify {}",
-    "checkout {} out",
-    "diff {}",
-    "cat {} logic.py",
-    "ls-tree {}",
-    "rev-parse {}",
-)
-"""Commands that take AGENT@REV."""
+WITHOUT = {"init", "new", "import", "doctor", "completion", "agent list"}
+"""Commands that are asked about no agent that is there already."""
 
-AGENTS = (
-    "commit",
-    "status",
-    "versions",
-    "rollback --to v1.0.0",
-    "undo",
-    "redo",
-    "restore",
-    "reflog",
-    "run",
-    "export --git o",
-)
-"""Commands that take an agent alone."""
+ABOUT = [verb for verb in VERBS if verb not in WITHOUT]
+OTHERWISE = {"diff": "AGENT[@REV]", "agent rename": "AGENT"}
+"""What the first argument is, where it has another name."""
+
+
+def line_of(verb: str) -> str:
+    """A command line of a verb with all that it needs; `{}` stands for its agent."""
+    needed = [it for it in load(verb).params if it.required]
+    options = [f"{it.opts[0]} x" for it in needed if it.param_type_name == "option"]
+    others = [it for it in needed if it.param_type_name == "argument"][1:]
+    return " ".join([verb, *options, "{}", *("x" for _ in others)])
+
+
+def first(verb: str) -> str:
+    argument = next(it for it in load(verb).params if it.param_type_name == "argument")
+    return OTHERWISE.get(verb, str(argument.metavar)).strip("[]")
+
+
+REVISIONS = [verb for verb in ABOUT if "@REV" in first(verb)]
 
 
 def miss(kai: Kai, line: str, code: int, near: str) -> None:
@@ -176,16 +174,17 @@ def miss(kai: Kai, line: str, code: int, near: str) -> None:
     assert near in kai("--json", *line.split()).error()["facts"]["nearest"]
 
 
-@pytest.mark.parametrize("line", REVISIONS)
-def test_a_mistyped_revision_gets_the_nearest(kai: Kai, home: Path, line: str) -> None:
+@pytest.mark.parametrize("verb", REVISIONS)
+def test_a_mistyped_revision_gets_the_nearest(kai: Kai, home: Path, verb: str) -> None:
     for wrong in ("v1.1.1", "1.1", "v1.1.O"):
-        miss(kai, line.format(f"bot@{wrong}"), 9, "v1.1.0")
-    miss(kai, line.format("bot@curent"), 9, "current")
+        miss(kai, line_of(verb).format(f"bot@{wrong}"), 9, "v1.1.0")
+    miss(kai, line_of(verb).format("bot@curent"), 9, "current")
 
 
-@pytest.mark.parametrize("line", [*REVISIONS, *AGENTS])
-def test_a_mistyped_agent_gets_the_nearest(kai: Kai, home: Path, line: str) -> None:
-    miss(kai, line.format("bott@v1.0.0") if "{}" in line else f"{line} bott", 9, "bot")
+@pytest.mark.parametrize("verb", ABOUT)
+def test_a_mistyped_agent_gets_the_nearest(kai: Kai, home: Path, verb: str) -> None:
+    assert first(verb).startswith("AGENT")
+    miss(kai, line_of(verb).format("bott@v1.0.0" if verb in REVISIONS else "bott"), 9, "bot")
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kaivc.api import Agent
 from kaivc.errors import Incompatible, NoSuchPath
-from tests.engine.homes import Files, commit, make_home, read, write
+from tests.engine.homes import Files, commit, copy, make_home, open_home, read, remove, write
+from tests.engine.test_kill import Cut, check_whole, in_child
 
 FIRST: Files = {"logic.py": b"1", "config.yaml": b"1", "prompts/a": b"1", "prompts/b": b"1", "old": b"1"}
 SECOND: Files = {"logic.py": b"2", "config.yaml": b"2", "prompts/a": b"2", "prompts/c": b"2"}
@@ -124,3 +127,67 @@ def test_moves_name_the_source_of_the_workspace(agent: Agent) -> None:
     assert agent.undo().source == rolled.backup
     commit(agent, SECOND | {"more": b"y"}, version="3.0.0")
     assert agent.undo().source is None
+
+
+NAMES = ("a", "b/a", "b/b", "b/c/a", "c/a")
+
+
+def random_files(pick: random.Random) -> Files:
+    return {name: b"%d" % pick.randrange(3) for name in NAMES if pick.random() < 0.7}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_kept_a_rollback_keeps_that_alone_and_undo_brings_all_back(tmp_path: Path, seed: int) -> None:
+    pick = random.Random(seed)
+    agent = make_home(tmp_path / "home").new("bot")
+    versions = [random_files(pick) | {"always": b"%d" % number} for number in range(4)]
+    for number, files in enumerate(versions):
+        commit(agent, files, version=f"{number + 1}.0.0")
+    for _ in range(6):
+        before, number = random_files(pick) | {"always": b"live"}, pick.randrange(4)
+        write(agent.workspace, before)
+        keep = [it for it in ("a", "b", "b/c/", "c/a", "always") if pick.random() < 0.4]
+        keep = [it for it in keep if any(f"{name}/".startswith(it.rstrip("/") + "/") for name in before)]
+        target = versions[number]
+        agent.rollback(f"v{number + 1}.0.0", keep=keep, dry_run=True)
+        moved = agent.rollback(f"v{number + 1}.0.0", keep=keep)
+        if not moved.applied:
+            continue
+        stays = {name for name in before | target if any(f"{name}/".startswith(it.rstrip("/") + "/") for it in keep)}
+        expected = {name: data for name, data in target.items() if name not in stays}
+        assert read(agent.workspace) == expected | {name: before[name] for name in stays if name in before}
+        assert set(moved.kept) == {name for name in stays if before.get(name) != target.get(name)}
+        agent.undo()
+        assert read(agent.workspace) == before
+
+
+def cut_rollback(path: Path, at: int) -> None:
+    open_home(path, Cut(at)).agent("bot").rollback("v1.0.0", keep=["config.yaml", "prompts"], reason="cut")
+
+
+def test_what_is_kept_stays_wherever_the_rollback_is_cut(tmp_path: Path) -> None:
+    template, path = tmp_path / "template", tmp_path / "home"
+    agent = make_home(template).new("bot")
+    commit(agent, FIRST, version="1.0.0")
+    commit(agent, SECOND, version="2.0.0")
+    before = SECOND | {"config.yaml": b"mine", "new": b"mine"}
+    write(agent.workspace, before)
+    after: Files = {"logic.py": b"1", "old": b"1"} | {
+        name: data for name, data in before.items() if name == "config.yaml" or name.startswith("prompts/")
+    }
+    outcomes, at, cut = set(), 1, 1
+    while cut:
+        copy(template, path)
+        cut = in_child(partial(cut_rollback, path, at))
+        agent = open_home(path).agent("bot")
+        landed = agent.reflog().entries[0].reason == "cut; keeps config.yaml, prompts"
+        agent.restore("logic.py", source="current" if landed else "v2.0.0")  # the next writer finishes what was cut
+        assert read(agent.workspace) == (after if landed else before)
+        if landed:
+            agent.undo()
+            assert read(agent.workspace) == before
+        check_whole(agent)
+        outcomes.add(landed)
+        remove(path)
+        at += 3
+    assert outcomes == {True, False}
