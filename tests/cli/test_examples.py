@@ -36,6 +36,12 @@ def expected(line: str) -> int:
     return int(told[1]) if told else 0
 
 
+def verb_of(args: list[str]) -> str:
+    """The first word, or two, that are a verb; options may stand before it."""
+    told = (" ".join(args[at : at + length]) for at in range(len(args)) for length in (2, 1))
+    return next(it for it in told if it in VERBS)
+
+
 def for_a_shell(line: str) -> bool:
     return bool(re.search(r"[|<>$;&]", command(line)))
 
@@ -77,13 +83,12 @@ def test_each_example_answers_with_a_document_of_its_schema(
 ) -> None:
     monkeypatch.chdir(prepared.arranged(line, top))
     args = shlex.split(command(line))[1:]
-    verb = " ".join(args[:2]) if " ".join(args[:2]) in VERBS else args[0]
     done = kai("--json", *args)
     assert done.code == expected(line), done.out + done.err
     if done.code and not done.out:
         done.error()
     else:
-        done.document(schema_of(verb))
+        done.document(schema_of(verb_of(args)))
 
 
 def test_the_first_look_of_the_readme_is_what_happens(top: Path) -> None:
