@@ -25,10 +25,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kaivc.api import Agent, Home, init, open  # noqa: A004 - kaivc.open reads as git.open would
+    from kaivc.api import Agent, Home, doctor, init, open  # noqa: A004 - kaivc.open reads as git.open would
 
 __version__ = "0.1.0"
-__all__ = ["Agent", "Home", "__version__", "init", "open"]
+__all__ = ["Agent", "Home", "__version__", "doctor", "init", "open"]
 
 
 def __getattr__(name: str) -> object:

@@ -20,9 +20,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kaivc import __version__
 from kaivc import settings as configuration
 from kaivc import versions as known_versions
-from kaivc.errors import InvalidName, NoSuchHome, UnreadablePath
+from kaivc.errors import InvalidName, KaiError, NoSuchHome, UnreadablePath
 from kaivc.layout import Layout, find_home
 from kaivc.names import Actor
 from kaivc.ports import Clock, Progress, silent
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from kaivc.ops.checkout import CheckedOut
     from kaivc.ops.commit import Committed
     from kaivc.ops.diff import Diff
+    from kaivc.ops.doctor import Diagnosis
     from kaivc.ops.export import Exported
     from kaivc.ops.gc import Collected, GcPlan
     from kaivc.ops.import_ import Imported
@@ -54,8 +56,8 @@ if TYPE_CHECKING:
     from kaivc.ops.show import Shown
     from kaivc.ops.status import Status
     from kaivc.ops.verify import Verified
-    from kaivc.report import AuditReport
     from kaivc.ops.versions import VersionList
+    from kaivc.report import AuditReport
 
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
 MAX_EPOCH_DIGITS = 11
@@ -144,7 +146,48 @@ def _read(path: str) -> bytes | None:
         ) from error
 
 
+def doctor(
+    path: str | os.PathLike[str] = ".",
+    *,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+    terminal: str = "no terminal was looked at",
+    clock: Clock | None = None,
+    vfs: Vfs | None = None,
+) -> Diagnosis:
+    """Check the machine and, if there is one at ``path`` or above, the home; what is wrong is a line, not an error."""
+    from kaivc import __version__
+    from kaivc.health import Patient
+    from kaivc.machine import Machine
+    from kaivc.ops.doctor import doctor
+
+    environment = dict(os.environ if environ is None else environ)
+    root = find_home(os.fspath(path))
+    here = Machine(
+        kaivc=__version__,
+        terminal=terminal,
+        now_ns=(clock or SystemClock()).now_ns(),
+        temp=environment.get("TMPDIR") or "/tmp",  # noqa: S108 - only looked at
+        environ=environment,
+    )
+    if root is None:
+        return doctor(here, None, None)
+    try:
+        home = open(root, environ=environment, flags=flags, clock=clock, vfs=vfs)
+        layers = _layers(home.opened.layout, environment, flags or {})
+    except KaiError as error:
+        return doctor(here, root, error)
+    try:
+        return doctor(here, root, Patient(home.opened, layers))
+    finally:
+        home.close()
+
+
 def _settings(layout: Layout, environ: Mapping[str, str], flags: Mapping[str, str]) -> Settings:
+    return Settings.layered(*_layers(layout, environ, flags))
+
+
+def _layers(layout: Layout, environ: Mapping[str, str], flags: Mapping[str, str]) -> list[Layer]:
     base = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
     layers: list[Layer] = []
     for path in (os.path.join(base, "kai", "config.yaml"), layout.config):
@@ -153,7 +196,7 @@ def _settings(layout: Layout, environ: Mapping[str, str], flags: Mapping[str, st
             layers.append(configuration.parse(data, path))
     if flags:
         layers.append(configuration.parse_flags(flags))
-    return Settings.layered(*layers)
+    return layers
 
 
 def _local(layout: Layout) -> Local:
@@ -196,9 +239,9 @@ class Home:
         local = _local(self.opened.layout)
         return self.opened if local == self.opened.local else replace(self.opened, local=local)
 
-    def agents(self) -> list[str]:
-        """The names of the agents that live."""
-        return self.opened.catalog.agent_names()
+    def agents(self, *, removed: bool = False) -> list[str]:
+        """The names of the agents that live; with ``removed``, of those too that were removed."""
+        return self.opened.catalog.agent_names(removed=removed)
 
     def listing(self, *, removed: bool = False) -> AgentList:
         """The agents and what each holds; with ``removed``, those too that were removed."""
@@ -283,7 +326,7 @@ class Home:
         """Recompute all versions of all agents, of one, or one version; what differs is in the report."""
         from kaivc.ops.audit import audit
 
-        return audit(self.opened, agent, rev, expect_head=expect_head)
+        return audit(self.opened, agent, rev, expect_head=expect_head, release=__version__)
 
     def close(self) -> None:
         """Close the catalog."""
@@ -487,7 +530,7 @@ class Agent:
         """Recompute one version, or all, with the chain of op records; what differs is in the report."""
         from kaivc.ops.audit import audit
 
-        return audit(self.repository.home, self.name, rev, expect_head=expect_head)
+        return audit(self.repository.home, self.name, rev, expect_head=expect_head, release=__version__)
 
     def verify(self, rev: str | None = None, *, workspace: bool = False) -> Verified:
         """Re-hash one version, or all."""

@@ -41,6 +41,7 @@ VERBS = (
     "checkout",
     "export",
     "gc",
+    "doctor",
     "completion",
     "agent list",
     "agent rename",

@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Options]] = {
         },
     ),
     "new": (
-        "Make an agent: empty, from a directory, or a fork of another agent.",
+        "Make an agent: empty, of a directory, or a fork of another.",
         ("text",),
         {
             "--from": ("source", "Begin with the versions up to REV of AGENT; or fill its workspace with a copy of DIR."),
@@ -223,6 +223,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Options]] = {
         {
             "--dry-run": ("", "Say what would happen; do nothing."),
         },
+    ),
+    "doctor": (
+        "Check what this machine and this home give.",
+        (),
+        {},
     ),
     "completion": (
         "Print what lets a shell complete the words of kai.",

@@ -212,7 +212,8 @@ class Catalog:
 
     def rows(self, sql: str, args: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query."""
-        return self._read(sql, args, sqlite3.Cursor.fetchall)
+        found: list[Any] = self._read(sql, args, sqlite3.Cursor.fetchall)
+        return found
 
     def row(self, sql: str, args: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """The first row of a query, or None."""
@@ -329,9 +330,10 @@ class Catalog:
         rows = self.rows("SELECT id, name, created_ns, op_seq, op_head, removed_ns, checksum FROM agents ORDER BY name")
         return [AgentRow(*checked(row, f"agent {row[1]}")) for row in rows]
 
-    def agent_names(self) -> list[str]:
-        """The agents that live, by name."""
-        return [name for (name,) in self.rows("SELECT name FROM agents WHERE removed_ns = 0 ORDER BY name")]
+    def agent_names(self, *, removed: bool = False) -> list[str]:
+        """The names of the agents that live, sorted; with ``removed``, of those too that were removed."""
+        which = "" if removed else "WHERE removed_ns = 0 "
+        return [name for (name,) in self.rows(f"SELECT name FROM agents {which}ORDER BY name")]
 
     def name_of(self, agent: int) -> str | None:
         """What the agent of that number is called now."""
