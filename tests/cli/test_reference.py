@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from kaivc.settings import READERS, Settings, parse_flags
 from tests.cli import error_page
 from tests.cli.reference import FIRST, PAGES, REFERENCE, examples, index, page, page_of, schema_of
 from tests.cli.schema import SCHEMAS, load_schema, problems
+from tests.conftest import ROOT
 
 
 def text(name: str) -> str:
@@ -103,10 +105,18 @@ def test_the_page_of_settings_tells_each_and_its_default() -> None:
             assert Settings.layered(parse_flags({key: default})) == Settings(), key
 
 
-def test_links_between_pages_lead_somewhere() -> None:
-    for path in REFERENCE.glob("*.md"):
-        for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
-            assert (REFERENCE / target).exists(), f"{path.name}: {target}"
+def anchors(path: Path) -> set[str]:
+    """What can follow `#` in a link to a page, as hosts of git make it of headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")], ids=lambda it: it.name)
+def test_links_between_pages_lead_somewhere(path: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", path.read_text()):
+        there = path.parent / target if target else path
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
 
 
 def test_the_checker_of_schemas_can_say_no() -> None:
