@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from kaivc.ops.diff import Diff
     from kaivc.ops.doctor import Diagnosis
     from kaivc.ops.export import Exported
+    from kaivc.ops.fsck import Fscked
     from kaivc.ops.gc import Collected, GcPlan
     from kaivc.ops.import_ import Imported
     from kaivc.ops.log import History
@@ -87,6 +88,43 @@ def open(  # noqa: A001 - kaivc.open
     With ``read_only``, or where this user may not write, every reading verb works and nothing is written, not even what
     would save work next time; a verb that writes raises ReadOnlyHome.
     """
+    layout = _layout(path)
+    environment = dict(os.environ if environ is None else environ)
+    merged = _settings(layout, environment, flags or {})
+    catalog = Catalog.open(layout.catalog, merged.lock_wait, scratch=_temp(environment), read_only=read_only)
+    disk = vfs or Vfs()
+    disk.group = bool(catalog.meta()["shared"])
+    return Home(_opened(layout, catalog, merged, disk, environment, actor, clock, progress))
+
+
+def fsck(
+    path: str | os.PathLike[str] = ".",
+    agent: str | None = None,
+    *,
+    repair: bool = False,
+    dry_run: bool = False,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+    actor: Actor | None = None,
+    clock: Clock | None = None,
+    vfs: Vfs | None = None,
+    progress: Progress = silent,
+) -> Fscked:
+    """Check the home at ``path`` or above it, and repair it; it may be one that cannot be opened."""
+    from kaivc.ops.fsck import fsck as check
+
+    layout = _layout(path)
+    environment = dict(os.environ if environ is None else environ)
+    merged = _settings(layout, environment, flags or {})
+    catalog = Catalog.unread(layout.catalog, merged.lock_wait, scratch=_temp(environment))
+    opened = _opened(layout, catalog, merged, vfs or Vfs(), environment, actor, clock, progress)
+    try:
+        return check(opened, agent, repair=repair, dry_run=dry_run)
+    finally:
+        catalog.close()
+
+
+def _layout(path: str | os.PathLike[str]) -> Layout:
     root = find_home(os.fspath(path))
     if root is None:
         raise NoSuchHome(
@@ -94,27 +132,35 @@ def open(  # noqa: A001 - kaivc.open
             hint="make one with `kai init DIR`, or name it with --home or KAI_HOME",
             path=os.path.abspath(path),
         )
-    layout = Layout(root)
-    environment = dict(os.environ if environ is None else environ)
-    merged = _settings(layout, environment, flags or {})
-    temp = environment.get("TMPDIR") or "/tmp"  # noqa: S108 - only private directories are made in it
-    catalog = Catalog.open(layout.catalog, merged.lock_wait, scratch=temp, read_only=read_only)
-    disk = vfs or Vfs()
-    disk.group = bool(catalog.meta()["shared"])
-    return Home(
-        OpenHome(
-            layout=layout,
-            catalog=catalog,
-            settings=merged,
-            local=_local(layout),
-            vfs=disk,
-            clock=clock or SystemClock(),
-            sleep=time.sleep,
-            actor=actor or _actor(environment, merged),
-            environ=environment,
-            progress=progress,
-            temp=temp,
-        )
+    return Layout(root)
+
+
+def _temp(environ: Mapping[str, str]) -> str:
+    return environ.get("TMPDIR") or "/tmp"  # noqa: S108 - only private directories are made in it
+
+
+def _opened(  # noqa: PLR0913, PLR0917 - what the doors hand in
+    layout: Layout,
+    catalog: Catalog,
+    merged: Settings,
+    vfs: Vfs,
+    environ: Mapping[str, str],
+    actor: Actor | None,
+    clock: Clock | None,
+    progress: Progress,
+) -> OpenHome:
+    return OpenHome(
+        layout=layout,
+        catalog=catalog,
+        settings=merged,
+        local=_local(layout),
+        vfs=vfs,
+        clock=clock or SystemClock(),
+        sleep=time.sleep,
+        actor=actor or _actor(environ, merged),
+        environ=environ,
+        progress=progress,
+        temp=_temp(environ),
     )
 
 
@@ -327,6 +373,12 @@ class Home:
         from kaivc.ops.audit import audit
 
         return audit(self.opened, agent, rev, expect_head=expect_head, release=__version__)
+
+    def fsck(self, agent: str | None = None, *, repair: bool = False, dry_run: bool = False) -> Fscked:
+        """Check everything that the home holds, and repair it."""
+        from kaivc.ops.fsck import fsck as check
+
+        return check(self.opened, agent, repair=repair, dry_run=dry_run)
 
     def close(self) -> None:
         """Close the catalog."""

@@ -33,7 +33,7 @@ def link_current(repo: Repository, *, sync: bool) -> None:
 
 def is_linked(repo: Repository) -> bool:
     """Whether ``current`` points where the catalog says."""
-    if repo.current is None:
+    if repo.current is None or repo.row().removed_ns:
         return True
     path = repo.layout.current(repo.name)
     try:

@@ -231,7 +231,9 @@ class Planner:
         if not stat.S_ISDIR(status.st_mode):
             yield f"{show(path)} stays, and stands where the version has a directory"
         elif status.st_dev != disk:
-            yield f"{show(path) or 'the workspace'} lies on another disk than the home"
+            linked = not path and self._repo.name in self._repo.home.local.workspaces
+            way_out = f": move it there, and say so with `kai agent link {self._repo.name} DIR`" if linked else ""
+            yield f"{show(path) or 'the workspace'} lies on another disk than the home{way_out}"
         elif not os.access(os.path.join(os.fsencode(self._repo.workspace), path), os.W_OK | os.X_OK):
             yield f"{show(path) or 'the workspace'} cannot be written by this user"
 

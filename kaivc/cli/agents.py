@@ -40,13 +40,16 @@ class Answers(Generic[T]):
             raise self.failures[0][1]
 
 
-def each(door: Invocation, name: str | None, ask: Callable[[Agent], T]) -> Answers[T]:
-    """Ask one agent, or all of the home's; one that was named raises its own error."""
+def each(door: Invocation, name: str | None, ask: Callable[[Agent], T], *, removed: bool = False) -> Answers[T]:
+    """Ask one agent, or all of the home's, with ``removed`` those too that were removed.
+
+    One that was named raises its own error.
+    """
     home, found = door.open(), Answers[T]()
     if name is not None:
         found.results.append(ask(home.agent(name)))
         return found
-    for each_name in home.agents():
+    for each_name in home.agents(removed=removed):
         try:
             found.results.append(ask(home.agent(each_name)))
         except KaiError as error:

@@ -103,7 +103,7 @@ def gc(repo: Repository, *, dry_run: bool = False, before: Callable[[GcPlan], No
             planned = _Planner(repo, set(held)).plan()
         return Collected(planned.said, None)
     with _alone(repo):
-        with repo.lock():
+        with repo.lock(removed=True):
             intents.finish(repo)
         _sweep(repo)
         with records.hold_open_packs(repo.store) as held:
@@ -234,7 +234,7 @@ class _Collector:
             copier = Copier(repo.store, self._planned.contents, writer, repo.home.progress)
             try:
                 self._copy(copier)
-                with repo.lock():
+                with repo.lock(removed=True):
                     intents.finish(repo)
                     return self._switch(writer, copier)
             except BaseException:

@@ -15,7 +15,8 @@ from kaivc.repository import Repository
 class Reflog:
     """The moves of a ref, newest first.
 
-    ``names`` maps a commit in hex to its version; ``gone`` are ids and backups' numbers that gc has collected.
+    ``names`` maps a commit in hex to its version; ``gone`` are ids and backups' numbers that gc has collected;
+    ``former`` are the names that the agent had.
     """
 
     agent: str
@@ -23,6 +24,7 @@ class Reflog:
     entries: tuple[ReflogEntry, ...]
     names: dict[str, str]
     gone: frozenset[bytes | int] = frozenset()
+    former: tuple[str, ...] = ()
 
     def collected(self, entry: ReflogEntry) -> list[str]:
         """What of an entry gc has collected, of ``old``, ``new`` and ``backup``."""
@@ -36,7 +38,8 @@ def reflog(repo: Repository, ref: str | None = "current", *, limit: int | None =
     entries = repo.reflog(name, -1 if limit is None else limit)
     commits = {oid for entry in entries if entry.ref.startswith("refs/heads/") for oid in (entry.old, entry.new) if oid}
     names = {oid.hex(): _tag(repo, oid) for oid in commits}
-    return Reflog(repo.name, name, tuple(entries), names, frozenset(_gone(repo, entries)))
+    former = tuple(repo.catalog.former_names(repo.id))
+    return Reflog(repo.name, name, tuple(entries), names, frozenset(_gone(repo, entries)), former)
 
 
 def _gone(repo: Repository, entries: list[ReflogEntry]) -> Iterator[bytes | int]:

@@ -153,6 +153,11 @@ class Catalog:
             )
         return catalog
 
+    @classmethod
+    def unread(cls, path: str, wait: float, *, scratch: str) -> Catalog:
+        """The catalog of a home that may be damaged: nothing is looked at yet."""
+        return cls(path, wait, scratch=scratch, obstacle=readonly.obstacle(path))
+
     def _connect(self, path: str, mode: str) -> sqlite3.Connection:
         quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         return sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, isolation_level=None, timeout=self.wait)

@@ -494,3 +494,16 @@ def judge_removed(home: Home, agent: Agent, before: dict[str, object], linked: b
     assert ("old" in (home.path / ".kai" / "local.yaml").read_text()) is False if linked else True
     home.close()
     return "after"
+
+
+def test_the_backups_of_a_removed_agent_expire(home: Home) -> None:
+    write(home.agent("old").workspace, DIRTY)
+    backup = home.remove("old").backup
+    agent = open_home(home.path, backups__keep="0", backups__max_bytes="0").agent("old")
+    done = agent.gc().done
+    assert done is not None
+    assert done.expired == 1
+    assert not agent.repository.refs("refs/heads/old/backups/"), backup
+    assert agent.verify().ok
+    assert not (home.path / "old").exists()
+    assert agent.repository.row().removed_ns

@@ -46,7 +46,7 @@ def gc(
             done = it.gc(before=say)
         return done
 
-    found = each(door, agent, collect)
+    found = each(door, agent, collect, removed=True)
     if door.json:
         agents = [_document(it) for it in found.results]
         door.answer(lambda: {"agents": agents, "failed": found.documents()}, lambda: ())

@@ -39,12 +39,22 @@ def reflog(
     door.answer(lambda: _document(moves), lambda: _text(moves, door.paint))
 
 
-def _numbered(moves: Reflog) -> Iterator[tuple[int, ReflogEntry]]:
-    """Each entry with its place in the log of its own ref, as in ``AGENT@{N}``."""
+def _numbered(moves: Reflog) -> Iterator[tuple[int | None, ReflogEntry]]:
+    """Each entry with its place in the log of its own ref, as in ``AGENT@{N}``; a ref is the same under former names.
+
+    None for what concerns the agent as a whole, and is no move of the ref.
+    """
+    from kaivc.storage.journal import REMOVE, RENAME
+
     seen: Counter[str] = Counter()
     for entry in moves.entries:
-        yield seen[entry.ref], entry
-        seen[entry.ref] += 1
+        if entry.verb in (RENAME, REMOVE):
+            yield None, entry
+            continue
+        refs, kind, agent, *rest = entry.ref.split("/")
+        name = "/".join((refs, kind, moves.agent if agent in moves.former else agent, *rest))
+        yield seen[name], entry
+        seen[name] += 1
 
 
 def _named(moves: Reflog, oid: ObjectId | None) -> str | None:
@@ -86,7 +96,7 @@ def _text(moves: Reflog, paint: Paint) -> Iterator[str]:
         mark = _mark(moves.collected(entry), entry)
         ref = entry.ref.removeprefix("refs/heads/").removeprefix("refs/").removeprefix(f"{moves.agent}/")
         yield (
-            f"{paint('yellow', short)} {f'{name} ' if name else ''}{ref}@{{{index}}}: "
+            f"{paint('yellow', short)} {f'{name} ' if name else ''}{ref}{'' if index is None else f'@{{{index}}}'}: "
             f"{entry.verb}: {render.subject(entry.reason)}"
             + paint("dim", f"  ({render.rfc3339(entry.time_ns)}, {escape(entry.actor)})")
             + (paint("yellow", f" [{mark}]") if mark else "")
