@@ -97,7 +97,7 @@ def open(  # noqa: A001 - kaivc.open
     return Home(_opened(layout, catalog, merged, disk, environment, actor, clock, progress))
 
 
-def fsck(
+def fsck(  # noqa: PLR0913 - a keyword for each thing that a door hands in
     path: str | os.PathLike[str] = ".",
     agent: str | None = None,
     *,
@@ -139,7 +139,7 @@ def _temp(environ: Mapping[str, str]) -> str:
     return environ.get("TMPDIR") or "/tmp"  # noqa: S108 - only private directories are made in it
 
 
-def _opened(  # noqa: PLR0913, PLR0917 - what the doors hand in
+def _opened(
     layout: Layout,
     catalog: Catalog,
     merged: Settings,

@@ -30,7 +30,7 @@ from kaivc.findings import Finding
 from kaivc.layout import META_FILE, link_target
 from kaivc.names import ObjectId, RefName, Version, tags_prefix
 from kaivc.repository import OpenHome, Repository
-from kaivc.storage import fsck, journal
+from kaivc.storage import fsck, homefile, journal
 from kaivc.storage.catalog import AgentRow
 from kaivc.storage.damage import AgentCheck, Damage, Severity
 from kaivc.storage.salvage import good_rows
@@ -331,7 +331,18 @@ def unfinished(repo: Repository) -> list[Finding]:
 def home(opened: OpenHome, db: sqlite3.Connection) -> list[Finding]:
     """The catalog's rows, and what stands beside it."""
     said = [findings.of(damage) for damage in fsck.check_catalog(db)]
+    said += _home_file(opened.layout.home_file, db)
     return said + beside(opened.layout.root, {row.name for row in fsck.agents(db)}, opened.layout.packs)
+
+
+def _home_file(path: str, db: sqlite3.Connection) -> list[Finding]:
+    """``home.json`` against the catalog."""
+    meta = {row["key"]: row["value"] for row in good_rows(db, "meta")}
+    facts = homefile.read(path)
+    if facts is None:
+        return [Finding("home", "home.json is missing or cannot be read", severity=Severity.WARNING)]
+    other = [key for key, value in facts.meta().items() if meta.get(key) != value]
+    return [Finding("home", f"the catalog and home.json differ in {key}") for key in other]
 
 
 def beside(root: str, agents: set[str], packs: str) -> list[Finding]:

@@ -36,6 +36,21 @@ class Layout:
         return os.path.join(self.kai, "catalog.sqlite")
 
     @property
+    def repaired(self) -> str:
+        """A catalog that a repair made, whole, waiting to take the other's place."""
+        return os.path.join(self.kai, "catalog.repaired")
+
+    @property
+    def home_file(self) -> str:
+        """What the home is, for whoever has no catalog."""
+        return os.path.join(self.kai, "home.json")
+
+    @property
+    def quarantine(self) -> str:
+        """What repairs moved out of the way; nothing is ever removed from it."""
+        return os.path.join(self.kai, "quarantine")
+
+    @property
     def config(self) -> str:
         """The home's configuration."""
         return os.path.join(self.kai, "config.yaml")

@@ -6,7 +6,7 @@ import os
 import random
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -238,6 +238,11 @@ class Repository:
             elif name.startswith(tags):
                 found.append(RefName(tags_prefix(former) + name.removeprefix(tags)))
         return found
+
+    def moves_of(self, name: RefName, log: Iterable[ReflogEntry]) -> list[ReflogEntry]:
+        """The moves of one ref among those of all, as ``reflog`` would give them."""
+        names = self.names_of(name)
+        return [entry for entry in log if entry.ref in names and entry.verb not in (journal.RENAME, journal.REMOVE)]
 
     def reflog(self, name: RefName | None = None, limit: int = -1, since: int = 0) -> list[ReflogEntry]:
         """The moves of one ref after operation ``since``, newest first; those of all refs for None."""

@@ -37,6 +37,7 @@ VERBS = (
     "reflog",
     "run",
     "verify",
+    "fsck",
     "audit",
     "checkout",
     "export",

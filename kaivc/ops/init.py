@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from kaivc.errors import HomeExists, InvalidSettings, RefusedWorkspace, StorageFailed
 from kaivc.layout import Layout, find_home
+from kaivc.storage import homefile
 from kaivc.storage.catalog import Catalog
 from kaivc.storage.gitobjects import FORMATS
+from kaivc.storage.homefile import HomeFacts
 from kaivc.vfs import Vfs
 
 CONFIG = b"""\
@@ -66,8 +68,9 @@ def _fill(vfs: Vfs, layout: Layout, made: HomeMade) -> None:
     for directory in (layout.root, layout.kai, layout.packs, layout.locks, layout.tmp):
         vfs.make_dir(directory, 0o770 if made.shared else 0o700)
     vfs.replace(layout.config, CONFIG, 0o660 if made.shared else 0o600)
-    meta = {"home_id": made.home_id, "object_format": made.object_format, "shared": int(made.shared)}
-    Catalog.create(layout.catalog, meta).close()
+    facts = HomeFacts(made.home_id, made.object_format, made.shared)
+    homefile.write(vfs, layout.home_file, facts)
+    Catalog.create(layout.catalog, facts.meta()).close()
     if made.shared:
         vfs.share(layout.catalog)
     vfs.sync_dir(layout.kai)

@@ -115,17 +115,24 @@ def append_op(db: sqlite3.Connection, home: str, agent: AgentRow, op: Op, moves:
     record = encode_op(op, home, agent.name, seq, agent.op_head, moves)
     digest = digest_op(record)
     db.execute("INSERT INTO ops VALUES (?, ?, ?, ?, ?, NULL, NULL)", (agent.id, seq, op.op_id, digest, record))
-    for ordinal, move in enumerate(moves):
+    put_reflog(db, agent.id, seq, op, moves)
+    put_agent(db, agent._replace(op_seq=seq, op_head=digest))
+    return seq, record
+
+
+def put_reflog(
+    db: sqlite3.Connection, agent: int, seq: int, op: Op, moves: Sequence[Move], first: int = 0
+) -> None:
+    """Write the moves of an op into the reflog; ``first`` is the place of the first one within the op."""
+    for ordinal, move in enumerate(moves, first):
         values = (
             seq, ordinal, move.ref, move.old, move.new, op.actor, op.time_ns, op.reason, op.verb, op.op_id,
             op.undoes, op.backup, int(op.workspace),
         )  # fmt: skip
         db.execute(
             "INSERT INTO reflog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (agent.id, *values, checksum(*values)),
+            (agent, *values, checksum(*values)),
         )
-    put_agent(db, agent._replace(op_seq=seq, op_head=digest))
-    return seq, record
 
 
 def unpacked_ops(catalog: Catalog, agent: int) -> list[OpRow]:

@@ -1,0 +1,183 @@
+"""Read everything that packs hold, without a catalog: what a new one can be made from.
+
+Only whole records count, and objects only if their bytes are those of their id. Memory: a small constant for each
+object and op record.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kaivc.errors import StorageFailed
+from kaivc.ports import Progress
+from kaivc.storage import packscan
+from kaivc.storage.chain import OpRecord, read_op
+from kaivc.storage.gitobjects import SHA1, SHA256, MalformedObject, ObjectFormat
+from kaivc.storage.pack import MAGIC, TRAILER, Header, PackReader, RecordKind
+from kaivc.storage.packscan import GIT_KINDS, Gap, Record
+
+SUFFIX = ".pack"
+
+
+class Place(NamedTuple):
+    """A whole record: its pack's name, where in it, and what its header says."""
+
+    pack: str
+    offset: int
+    length: int
+    kind: int
+    size: int
+
+
+@dataclass(frozen=True)
+class PackFacts:
+    """One pack as it is: ``end`` is where its last whole record (or its trailer) ends.
+
+    ``damaged`` says why it cannot go on as it is; empty if it can. What a torn tail holds is no damage: nothing names it.
+    """
+
+    name: str
+    size: int
+    end: int
+    sealed: bool
+    torn: bool
+    damaged: str
+
+
+@dataclass
+class AgentFacts:
+    """What the packs of one directory hold. ``ops`` are by digest, with where they lie."""
+
+    name: str
+    packs: dict[str, PackFacts] = field(default_factory=dict)
+    objects: dict[bytes, Place] = field(default_factory=dict)
+    ops: dict[bytes, tuple[OpRecord, Place]] = field(default_factory=dict)
+
+
+def directories(packs: str) -> list[str]:
+    """The names of the directories that hold packs."""
+    if not os.path.isdir(packs):
+        return []
+    with os.scandir(packs) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def pack_names(directory: str) -> list[str]:
+    """The names of the packs in a directory, without their suffix."""
+    if not os.path.isdir(directory):
+        return []
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+    return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+
+
+def gather(
+    name: str, directory: str, object_format: ObjectFormat, committed: dict[str, int], progress: Progress
+) -> AgentFacts:
+    """Read the packs of one agent. ``committed`` is how far each one is known to have been written, if it is."""
+    facts = AgentFacts(name)
+    for pack in pack_names(directory):
+        path = os.path.join(directory, pack + SUFFIX)
+        try:
+            reader = packscan.open_reader(path)
+        except OSError as error:
+            facts.packs[pack] = PackFacts(
+                pack, 0, 0, sealed=False, torn=True, damaged=f"cannot be opened: {error.strerror}"
+            )
+            continue
+        try:
+            facts.packs[pack] = _one(facts, reader, pack, object_format, committed.get(pack, 0))
+        except StorageFailed as error:
+            facts.packs[pack] = _unreadable(pack, error.what)
+        finally:
+            reader.close()
+        progress("reading packs", len(facts.objects), None)
+    return facts
+
+
+def _unreadable(pack: str, why: str) -> PackFacts:
+    return PackFacts(pack, 0, 0, sealed=False, torn=True, damaged=why)
+
+
+def _one(facts: AgentFacts, reader: PackReader, pack: str, object_format: ObjectFormat, committed: int) -> PackFacts:
+    size = packscan.size(reader)
+    why = "" if packscan.magic_is_whole(reader) else "it does not begin as a pack does"
+    end, gap = len(MAGIC), None
+    headers: list[Header] = []
+    footer: Record | None = None
+    for item in packscan.survey(reader, len(MAGIC), size):
+        if isinstance(item, Gap):
+            gap = gap or item
+            continue
+        if gap is not None:
+            why = why or f"{gap.why} at byte {gap.offset}"  # whole records follow: it is no torn tail
+        end = item.end
+        if item.header.kind == RecordKind.FOOTER:
+            footer = item
+            continue
+        headers.append(item.header)
+        if not _note(facts, item, pack, object_format):
+            why = why or f"the bytes at byte {item.header.where.offset} are not those of their id"
+    torn = gap is not None and gap.offset >= end
+    if gap is not None and gap.offset < committed:
+        why = why or f"{gap.why} at byte {gap.offset}"
+    if size < committed:
+        why = why or f"it ends at byte {size}, {committed} were committed"
+    trailer = packscan.footer_offset(reader, size)
+    why = why or _unsealed(footer, trailer, headers, size)
+    sealed = footer is not None and trailer is not None
+    return PackFacts(pack, size, size if sealed else end, sealed=sealed, torn=torn, damaged=why)
+
+
+def _unsealed(footer: Record | None, trailer: int | None, headers: list[Header], size: int) -> str:
+    """What is wrong with the end of a sealed pack; nothing is with that of an open one."""
+    if footer is None and trailer is None:
+        return ""
+    if footer is None or trailer != footer.header.where.offset or footer.end + TRAILER.size != size:
+        return "its footer and its trailer do not fit"
+    return "" if packscan.footer_of(headers) == footer.data else "its footer lists other records"
+
+
+def _note(facts: AgentFacts, record: Record, pack: str, object_format: ObjectFormat) -> bool:
+    """Keep a record that is what its id says; whether it is."""
+    header = record.header
+    true = packscan.true_id(record, object_format)
+    if true is not None and true != header.id:
+        return False
+    place = Place(pack, header.where.offset, header.where.length, header.kind, header.size)
+    if header.kind == RecordKind.OP:
+        try:
+            facts.ops.setdefault(header.id, (read_op(record.data), place))
+        except MalformedObject:
+            return False
+    else:
+        facts.objects.setdefault(header.id, place)
+    return True
+
+
+def guess_format(directories_: list[str]) -> ObjectFormat | None:
+    """The object format that the ids in some packs have; None if none holds a git object."""
+    for directory in directories_:
+        for pack in pack_names(directory):
+            for header in _heads(os.path.join(directory, pack + SUFFIX)):
+                if header.kind in GIT_KINDS:
+                    return SHA1 if len(header.id) == SHA1.width else SHA256
+    return None
+
+
+def _heads(path: str) -> Iterator[Header]:
+    try:
+        reader = packscan.open_reader(path)
+    except OSError:
+        return
+    try:
+        for item in packscan.survey(reader, len(MAGIC), packscan.size(reader)):
+            if isinstance(item, Record):
+                yield item.header
+    except StorageFailed:
+        return
+    finally:
+        reader.close()

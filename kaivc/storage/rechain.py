@@ -1,0 +1,138 @@
+"""Put the op records of an agent in order again, from packs and from what an old catalog still says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kaivc.storage.chain import OpRecord, read_op
+from kaivc.storage.gather import AgentFacts, Place
+from kaivc.storage.gitobjects import MalformedObject
+from kaivc.storage.journal import GENESIS, Move, Op, digest_op, encode_op
+from kaivc.storage.oldcatalog import OldAgent
+
+_META = ("verb", "op_id", "actor", "time_ns", "reason", "undoes", "backup", "workspace")
+
+
+@dataclass(frozen=True)
+class Link:
+    """One op record of the chain, and where it lies: in a pack, or (``place`` is None) only here."""
+
+    record: OpRecord
+    payload: bytes | None
+    place: Place | None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The records of an agent in order; ``seq`` and ``head`` are those of its newest one, which may itself be lost.
+
+    ``lost`` are the numbers of the records that are gone, as (first, last).
+    """
+
+    links: tuple[Link, ...]
+    seq: int
+    head: bytes
+    lost: tuple[tuple[int, int], ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The names that the agent had, oldest first."""
+        return list(dict.fromkeys(link.record.agent for link in self.links))
+
+    def replay(self) -> dict[str, bytes]:
+        """Where each ref points; what a lost record moved is as the records after it say."""
+        refs: dict[str, bytes] = {}
+        for link in self.links:
+            for move in link.record.moves:
+                if move.new is None:
+                    refs.pop(move.ref, None)
+                else:
+                    refs[move.ref] = move.new
+        return refs
+
+
+def rechain(name: str, home_id: str | None, facts: AgentFacts, old: OldAgent | None) -> Chain | None:
+    """The chain of the agent ``name``; None if nothing says that there is one of that name."""
+    known = {
+        digest: Link(record, None, place)
+        for digest, (record, place) in facts.ops.items()
+        if home_id is None or record.home == home_id
+    }
+    for digest, (record, payload) in old.payloads.items() if old else ():
+        if digest not in known and (home_id is None or record.home == home_id):
+            known[digest] = Link(record, payload, None)
+    if old is not None and old.row is not None:
+        seq, head = old.row.op_seq, old.row.op_head
+        newer = _newest(name, known.values())
+        if newer is not None and newer.seq > seq and _leads_to(newer, head, known):
+            seq, head = newer.seq, newer.digest  # the catalog is an older one than the packs
+    else:
+        newest = _newest(name, known.values())
+        if newest is None:
+            return None if old is None else Chain((), 0, GENESIS, ())
+        seq, head = newest.seq, newest.digest
+    return _trace(name, home_id, seq, head, known, old)
+
+
+def _newest(name: str, links: Iterable[Link]) -> OpRecord | None:
+    """The newest record of that name, unless another name took it from there."""
+    records = [link.record for link in links]
+    followed = {record.prev for record in records if record.agent != name}
+    own = [record for record in records if record.agent == name and record.digest not in followed]
+    return max(own, key=lambda record: (record.seq, record.op.time_ns, record.digest), default=None)
+
+
+def _leads_to(record: OpRecord, digest: bytes, known: Mapping[bytes, Link]) -> bool:
+    while record.prev != digest:
+        link = known.get(record.prev)
+        if link is None:
+            return False
+        record = link.record
+    return True
+
+
+def _trace(
+    name: str, home_id: str | None, seq: int, head: bytes, known: dict[bytes, Link], old: OldAgent | None
+) -> Chain:
+    links: list[Link] = []
+    lost: list[tuple[int, int]] = []
+    names = {name}
+    at, digest = seq, head
+    while at > 0:
+        link = known.get(digest) or _from_reflog(at, digest, home_id, names, known, old)
+        if link is not None and link.record.seq == at:
+            links.append(link)
+            names.add(link.record.agent)
+            at, digest = at - 1, link.record.prev
+            continue
+        below = [it.record for it in known.values() if it.record.seq < at and it.record.agent in names]
+        best = max(below, key=lambda record: (record.seq, record.op.time_ns), default=None)
+        last, at, digest = at, *((best.seq, best.digest) if best else (0, GENESIS))
+        lost.append((at + 1, last))
+    return Chain(tuple(reversed(links)), seq, head, tuple(reversed(lost)))
+
+
+def _from_reflog(
+    seq: int, digest: bytes, home_id: str | None, names: set[str], known: Mapping[bytes, Link], old: OldAgent | None
+) -> Link | None:
+    """A record whose bytes are gone, made again from the rows of the reflog; its digest says whether it is the one."""
+    rows = old.reflog.get(seq) if old else None
+    if old is None or not rows or home_id is None or set(rows) != set(range(len(rows))):
+        return None
+    first = rows[0]
+    values: dict[str, Any] = {key: first[key] for key in _META}
+    op = Op(**(values | {"workspace": bool(first["workspace"])}))
+    moves = [Move(rows[number]["ref"], rows[number]["old"], rows[number]["new"]) for number in range(len(rows))]
+    before = {link.record.digest for link in known.values() if link.record.seq == seq - 1}
+    before |= {old.digests[seq - 1]} if seq - 1 in old.digests else set()
+    for prev in before if seq > 1 else {GENESIS}:
+        for agent in names:
+            try:
+                payload = encode_op(op, home_id, agent, seq, prev, moves)
+                if digest_op(payload) == digest:
+                    return Link(read_op(payload), payload, None)
+            except (MalformedObject, ValueError, TypeError, OverflowError):
+                return None
+    return None
