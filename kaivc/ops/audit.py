@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from kaivc import inspection, recheck, recount, revisions, versions
-from kaivc.errors import ChecksumMismatch, InvalidName, KaiError, NoSuchRevision, StorageFailed
+from kaivc import inspection, recheck, recount, revisions, settled, versions
+from kaivc.errors import ChecksumMismatch, InvalidName, KaiError, NoSuchRevision
 from kaivc.findings import Finding
 from kaivc.names import ObjectId, Version, current_ref, tags_prefix, version_ref
 from kaivc.report import AgentReport, AuditReport, MoveReport, Recheck
@@ -41,10 +40,10 @@ def audit(
     expected = _expected_head(expect_head, agent)
     asked = None if agent is None else home.repository(agent)
     label = None if asked is None or rev is None else _label(asked, rev)
-    with closing(_connect(home)) as db:
+    with closing(settled.connect(home)) as db:
         found = inspection.home(home, db)
         rows = [row for row in fsck.agents(db) if asked is None or row.id == asked.id]
-        agents = tuple(_Auditor(home, db, row, label, expected).report() for row in rows)
+    agents = tuple(_audited(home.repository(row.name), label, expected) for row in rows)
     if asked is not None:
         found = [finding for finding in found if finding.agent in (None, asked.name)]
     scope = None if asked is None else asked.name if label is None else f"{asked.name}@{label}"
@@ -61,11 +60,9 @@ def audit(
     )
 
 
-def _connect(home: OpenHome) -> sqlite3.Connection:
-    try:
-        return salvage.connect(home.layout.catalog, home.temp)
-    except sqlite3.Error as error:
-        raise StorageFailed(f"the catalog cannot be read: {error}", unchanged="nothing was written") from error
+def _audited(repo: Repository, label: str | None, expected: tuple[int | None, str] | None) -> AgentReport:
+    with settled.agent(repo) as look:
+        return _Auditor(repo, look, label, expected).report()
 
 
 def _expected_head(text: str | None, agent: str | None) -> tuple[int | None, str] | None:
@@ -101,16 +98,15 @@ def _label(repo: Repository, rev: str) -> str:
 class _Auditor:
     """Audits one agent; ``label`` is the one version that was asked for."""
 
-    home: OpenHome
-    db: sqlite3.Connection
-    row: AgentRow
+    repo: Repository
+    look: settled.Look
     label: str | None
     expected: tuple[int | None, str] | None
     readers: dict[str, PackReader] = field(default_factory=dict)
 
-    @cached_property
-    def repo(self) -> Repository:
-        return self.home.repository(self.row.name)
+    @property
+    def row(self) -> AgentRow:
+        return self.look.row
 
     @cached_property
     def refs(self) -> dict[str, bytes]:
@@ -122,17 +118,17 @@ class _Auditor:
         return {row["seq"]: row["digest"].hex() for row in self._rows("ops") if isinstance(row["digest"], bytes)}
 
     def _rows(self, table: str) -> list[dict[str, Any]]:
-        return list(salvage.good_rows(self.db, table, "WHERE agent = ?", (self.row.id,)))
+        return list(salvage.good_rows(self.look.db, table, "WHERE agent = ?", (self.row.id,)))
 
     def report(self) -> AgentReport:
-        looked = inspection.agent(self.repo, self.db, self.row)
+        looked = self.look.found
         findings = [*looked.findings, *self._in_place_of(looked.findings), *self._head(looked.ops)]
         tags = tags_prefix(self.row.name)
         labels = sorted((name.removeprefix(tags) for name in self.refs if name.startswith(tags)), key=_order)
         shown = [label for label in labels if self.label in (None, label)]
         listed = []
         for number, label in enumerate(shown):
-            self.home.progress("recomputing versions", number, len(shown))
+            self.repo.home.progress("recomputing versions", number, len(shown))
             hits = [it for it in findings if label in it.versions]
             listed.append(recount.version(self.repo, label, ObjectId(self.refs[tags + label]), hits))
         # Of one version alone: what other versions have is not asked for, what has no version counts for all.
@@ -221,7 +217,7 @@ class _Auditor:
         for row in self._rows("ops"):
             at = None if row["payload"] is not None else self._payload(packs.get(row["pack"]), row["offset"])
             if row["seq"] in self.digests and (at is not None or row["payload"] is not None):
-                yield recheck.op(self.home.layout, self.row, row["seq"], self.digests[row["seq"]], at)
+                yield recheck.op(self.repo.layout, self.row, row["seq"], self.digests[row["seq"]], at)
 
     def _payload(self, pack: str | None, offset: int) -> tuple[str, int, int] | None:
         """Where the bytes of an op record lie in its pack."""
@@ -230,7 +226,7 @@ class _Auditor:
         try:
             reader = self.readers.get(pack)
             if reader is None:
-                reader = self.readers[pack] = PackReader.open(self.home.layout.pack(self.row.name, pack))
+                reader = self.readers[pack] = PackReader.open(self.repo.layout.pack(self.row.name, pack))
             header = reader.header(offset)
         except (KaiError, OSError, TypeError):
             return None

@@ -1,6 +1,7 @@
 """An audit names whatever was changed: what, of which version, which path, what was expected and what is there."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -12,6 +13,7 @@ import kaivc
 from kaivc.errors import InvalidName, NoSuchAgent, NoSuchRevision
 from kaivc.findings import Finding
 from kaivc.report import AgentReport, AuditReport
+from tests.conftest import ROOT
 from tests.engine import tampering
 from tests.engine.homes import commit, copy, make_home, open_home
 from tests.engine.tampering import AGENT, EVE
@@ -328,3 +330,38 @@ def test_the_report_is_of_one_home(home):
     opened = kaivc.open(home)
     assert opened.agent(AGENT).audit().home == opened.opened.id
     opened.close()
+
+
+# ---------------------------------------------------------------- beside writers
+
+WRITER = """
+import itertools, os, sys, kaivc
+flags = {"backups.keep": "1", "backups.max_age": "0s", "reflog.expire": "0s", "packs.seal_at": "256 KiB"}
+home = kaivc.open(sys.argv[1], flags=flags)
+agent = home.agent("summarizer")
+print("ready", flush=True)
+for number in itertools.count():
+    (agent.workspace / "logic.py").write_text(f"print({number})\\n")
+    agent.commit(bump="patch")
+    (agent.workspace / "state.json").write_bytes(os.urandom(40000))
+    agent.rollback("v1.0.0")
+    agent.undo()
+    if number % 5 == 4:
+        agent.gc()
+"""
+
+
+def test_an_audit_beside_writers_finds_nothing(home):
+    """A version, a move or a pack that comes or goes meanwhile is no difference."""
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, home], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        first = audited(home)
+        reports = [first, *(audited(home) for _ in range(20))]
+        assert writer.poll() is None
+    finally:
+        writer.kill()
+        writer.wait()
+    assert [it.differences for it in reports if not it.ok] == []
+    assert of(reports[-1]).ops > of(first).ops
