@@ -18,7 +18,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -102,8 +102,9 @@ def read_folders(directory: str) -> FolderTree:
     path = os.path.abspath(directory)
     notices: list[str] = []
     found = _versions(os.path.join(path, "versions"), notices)
-    folders = [_folder(version, found[version]) for version in sorted(found)]
-    folders = [_with_parent(folder, folders) for folder in folders]
+    numbers = sorted(found)
+    below = dict(zip(numbers, [None, *numbers], strict=False))
+    folders = [_with_parent(_folder(number, found[number]), below) for number in numbers]
     by_version = {folder.version: folder for folder in folders}
     current = _current(os.path.join(path, "current"), by_version)
     notices += _beside(path)
@@ -351,11 +352,11 @@ class _Reader:
 # ---------------------------------------------------------------- parents
 
 
-def _with_parent(folder: Folder, folders: list[Folder]) -> Folder:
-    """What the meta says, else the version before it."""
+def _with_parent(folder: Folder, below: Mapping[Version, Version | None]) -> Folder:
+    """What the meta says, else the version before it; ``below`` has every version."""
     if folder.meta is not None and folder.meta.names_parent:
         parent = folder.meta.parent
-        if parent is not None and all(other.version != parent for other in folders):
+        if parent is not None and parent not in below:
             raise wrong(
                 folder.meta_path,
                 "parent",
@@ -363,22 +364,22 @@ def _with_parent(folder: Folder, folders: list[Folder]) -> Folder:
                 "bring the folder, or take the line away: then the version before it counts",
             )
     else:
-        parent = max((other.version for other in folders if other.version < folder.version), default=None)
-    return Folder(folder.version, folder.name, folder.path, folder.meta, parent)
+        parent = below[folder.version]
+    return replace(folder, parent=parent)
 
 
 def _in_order(folders: Mapping[Version, Folder]) -> Iterator[Folder]:
     """Parents first, and low numbers before high ones."""
     done: set[Version] = set()
     for version in sorted(folders):
-        line: list[Version] = []
+        line: dict[Version, None] = {}
         at: Version | None = version
         while at is not None and at not in done:
             if at in line:
                 raise wrong(
                     folders[version].meta_path, "parent", f"leads back to {at}: a version cannot be its own parent"
                 )
-            line.append(at)
+            line[at] = None
             at = folders[at].parent
         for each in reversed(line):
             done.add(each)

@@ -207,8 +207,11 @@ class _Importer:
         if self._time is not None:
             return self._time
         root = os.fsencode(folder.path)
-        times = [os.lstat(os.path.join(root, path)).st_mtime_ns for path in capture.files]
-        return max(0, max(times, default=os.lstat(root).st_mtime_ns) // 1_000_000_000)
+        try:
+            times = [os.lstat(os.path.join(root, path)).st_mtime_ns for path in capture.files or [b""]]
+        except FileNotFoundError as error:
+            raise _changed(folder.name) from error
+        return max(0, max(times) // 1_000_000_000)
 
     def _check(self, folder: Folder, capture: Capture) -> None:
         """Compare the checksums that the folder states."""
@@ -263,11 +266,7 @@ class _Importer:
         if tree.workspace is not None:
             self._notices += _notices(shown, capture)
         elif capture.files != self._in_force:
-            raise UnsettledFile(
-                f"{shown} changed while it was read",
-                unchanged="nothing was imported",
-                hint="run the command again once nothing writes there",
-            )
+            raise _changed(shown)
         return len(capture.files)
 
     def beginning(self) -> Beginning:
@@ -281,6 +280,14 @@ class _Importer:
         op_id = making.newborn(home, name).new_op_id()
         op = Op("import", op_id, str(home.actor), home.clock.now_ns(), reason, workspace=True)
         return Beginning(op, updates, [intents.link(), intents.log()])
+
+
+def _changed(shown: str) -> UnsettledFile:
+    return UnsettledFile(
+        f"{shown} changed while it was read",
+        unchanged="nothing was imported",
+        hint="run the command again once nothing writes there",
+    )
 
 
 def _notices(shown: str, capture: Capture) -> list[str]:

@@ -78,6 +78,7 @@ def test_a_fork_has_the_versions_up_to_the_revision(tmp_path: Path, object_forma
     assert not status.dirty
     assert not status.pending
     assert two.verify(workspace=True).ok
+    assert two.audit().ok
     (entry,) = two.reflog().entries
     assert (entry.seq, entry.verb, entry.old) == (1, "fork", None)
     assert entry.reason == f"from bot@v1.1.0 ({commits(bot)['1.1.0']})"
@@ -179,6 +180,11 @@ def test_a_removed_agent_comes_back_as_a_fork(tmp_path: Path) -> None:
     with catalog.transaction() as db:
         put_agent(db, row._replace(removed_ns=5))
     remove(home.path / "bot")
+    held = home.opened.vfs.lock(home.opened.layout.lock("bot"))
+    assert held is not None
+    with pytest.raises(NameTaken, match="another command"):
+        open_home(home.path, lock__wait="50ms").new("two", source="bot")
+    os.close(held)
     two = fork(home, "two", "bot")
     assert (two.current.version, read(two.workspace)) == ("1.0.0", V1)
     assert not (home.path / "bot").exists()

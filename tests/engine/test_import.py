@@ -112,6 +112,7 @@ def test_what_a_home_wrote_comes_back_with_the_same_ids(tmp_path: Path, object_f
     assert new.status().dirty
     assert not new.status().pending
     assert new.verify().ok
+    assert new.audit().ok
     assert snapshot(tmp_path / "copied") == before, "it is only read"
     new.export(tmp_path / "new.git")
     check(tmp_path / "new.git")
