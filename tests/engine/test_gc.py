@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import kaivc
+from kaivc import api
 from kaivc.api import Agent
 from kaivc.errors import ChecksumMismatch, Collected, LockTimeout, LostRace, NoSuchRevision, OutcomeUnknown
 from kaivc.names import Absent, ObjectId, RefName, RefUpdate, backup_ref
@@ -21,7 +23,7 @@ from kaivc.storage.journal import Op
 from kaivc.storage.pack import PackReader, RecordKind
 from kaivc.storage.writer import StoreWriter
 from tests.conftest import ROOT
-from tests.engine.homes import Files, commit, make_home, open_home, read, write
+from tests.engine.homes import ENVIRON, Files, commit, make_home, open_home, read, write
 
 SOON = {"backups__keep": "2", "backups__max_age": "0s"}
 DAY = 86_400
@@ -409,6 +411,23 @@ def test_operations_that_the_catalog_does_not_know_stop_it(agent: Agent, tmp_pat
     assert len(backups(older)) == 4
 
 
+def test_fsck_finds_nothing_after_a_gc_and_a_lost_catalog_comes_back_as_it_was(agent: Agent) -> None:
+    dirty(agent, 6)
+    agent.gc()
+    root = agent.repository.layout.root
+    assert api.fsck(root, environ=ENVIRON).ok
+    before = (agent.repository.refs("refs/"), [*agent.reflog(None).entries], agent.verify().objects)
+    agent.repository.catalog.close()
+    for suffix in ("", "-wal", "-shm"):
+        Path(agent.repository.layout.catalog + suffix).unlink(missing_ok=True)
+    api.fsck(root, repair=True, environ=ENVIRON)
+    again = with_settings(agent, **SOON)
+    assert (again.repository.refs("refs/"), [*again.reflog(None).entries], again.verify().objects) == before
+    clocked(again).seconds += DAY
+    assert not again.gc().plan.expired
+    check(again)
+
+
 def test_files_of_packs_that_cut_commands_left_go(agent: Agent) -> None:
     repo = agent.repository
     (name,) = files(agent)
@@ -625,9 +644,6 @@ def test_a_backup_that_is_collected_while_it_is_read_is_said_to_be(agent: Agent)
 
 
 def test_a_read_only_dry_run(agent: Agent) -> None:
-    import kaivc
-    from tests.engine.homes import ENVIRON
-
     dirty(agent, 5)
     expected = agent.gc(dry_run=True).plan
     home = kaivc.open(
