@@ -39,7 +39,6 @@ UNKNOWN = 0
 def name_held(home: OpenHome, name: str, wait: float = 0) -> Iterator[None]:
     """One maker of a name at a time; NameTaken after ``wait`` seconds, ReadOnlyHome where nothing can be made."""
     home.require_writable()
-    home.require_writable()
     home.vfs.make_dirs(home.layout.locks, home.dir_mode)
     waited = 0.0
     while (fd := home.vfs.lock(home.layout.lock(name))) is None and waited < wait:

@@ -195,6 +195,14 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Options]] = {
             "--workspace": ("", "Also compare the workspace's logic, config and lock files."),
         },
     ),
+    "fsck": (
+        "Check everything that a home holds; repair it.",
+        ("agent",),
+        {
+            "--repair": ("", "Make right what can be; what is in the way goes to .kai/quarantine."),
+            "--dry-run": ("", "Say what would happen; do nothing."),
+        },
+    ),
     "audit": (
         "Recompute what versions are made of, and report what differs.",
         ("agentrev",),

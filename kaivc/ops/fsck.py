@@ -79,6 +79,7 @@ def fsck(home: OpenHome, agent: str | None = None, *, repair: bool = False, dry_
         return found
     if dry_run:
         return replace(found, plan=_plan(home, found)[0])
+    home.require_writable()
     with repairing.all_locked(home, _names(home)):
         return _repair(home, agent)
 

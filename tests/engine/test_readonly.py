@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -178,25 +178,19 @@ def copy_for_the_original(home: Path) -> Path:
     return original
 
 
-@dataclass(frozen=True)
-class Mounted:
-    path: Path
-
-
-@pytest.fixture
-def mounted(home: Path) -> Iterator[Path]:
-    """The home on a read-only mount."""
-    require_tool("mount")
-    if subprocess.run(["mount", "--bind", home, home], check=False, capture_output=True).returncode:
+@contextmanager
+def mounted_read_only(path: Path) -> Iterator[None]:
+    """A directory on a read-only mount of itself."""
+    if subprocess.run([require_tool("mount"), "--bind", path, path], check=False, capture_output=True).returncode:
         text = "this system lets this user mount nothing"
         if IN_CI:
             pytest.fail(text)
         pytest.skip(text)
     try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", home], check=True)
-        yield home
+        subprocess.run(["mount", "-o", "remount,bind,ro", path], check=True)
+        yield
     finally:
-        subprocess.run(["umount", home], check=True)
+        subprocess.run(["umount", path], check=True)
 
 
 def timeless(text: str) -> str:
@@ -211,15 +205,15 @@ def compare(asked: Answers, original: Answers, home: Path, copy: Path) -> None:
         assert [asked[line][0], *map(timeless, asked[line][1:])] == told, line
 
 
-def test_on_a_read_only_mount_every_answer_is_the_same(home: Path, request: pytest.FixtureRequest) -> None:
+def test_on_a_read_only_mount_every_answer_is_the_same(home: Path) -> None:
     copy = copy_for_the_original(home)
     python = [sys.executable]
     expected = ask(python, copy, READING)
-    request.getfixturevalue("mounted")
-    before = everything(home)
-    compare(ask(python, home, READING), expected, home, copy)
-    check_refusals(python, home, ROOT)
-    assert everything(home) == before
+    with mounted_read_only(home):
+        before = everything(home)
+        compare(ask(python, home, READING), expected, home, copy)
+        check_refusals(python, home, ROOT)
+        assert everything(home) == before
 
 
 def test_another_user_with_rights_to_read_gets_every_answer(
@@ -243,7 +237,7 @@ def check_refusals(python: list[str], home: Path, ids: Ids) -> None:
         assert code == 11, (line, err)
         assert not out or json.loads(out)["failed"]  # as of each agent
         error = json.loads(err)["error"]
-        assert (error["code"], error["unchanged"]) == ("E905", "nothing was written"), line
+        assert (error["code"], error.get("unchanged")) == ("E905", "nothing was written"), (line, error)
         assert error["facts"]["home"] == str(home)
         where = "read-only file system" if ids.uid == 0 else f"uid {ids.uid} may not write {home}/.kai"
         assert where in error["message"]
@@ -473,3 +467,22 @@ def test_a_large_database_in_a_home_that_is_only_read_goes_through_private_scrat
     assert not it.status().dirty
     assert not os.listdir(private)
     assert everything(tmp_path / "agents/.kai") == before
+
+
+def test_a_workspace_on_a_read_only_mount_is_read_too(tmp_path: Path) -> None:
+    """The home can be written; the linked workspace, with a database that was closed or left, cannot."""
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    made = make_home(tmp_path / "agents")
+    agent = made.new("bot", link=place)
+    database(place / "closed.db", "close")
+    database(place / "left.db", "leave")
+    agent.commit(notes="x")
+    (place / "left.db-shm").unlink()
+    with mounted_read_only(place):
+        before = everything(place)
+        status = agent.status()
+        assert not status.dirty
+        assert not [line for line in status.notices if "no database" in line]
+        assert everything(place) == before
+    made.close()
