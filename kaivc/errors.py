@@ -91,7 +91,7 @@ class InvalidRollbackVersion(KaiError):
 
     Nothing moves; the nearest versions are named.
 
-    Next: take one of those; `kai versions AGENT` lists all. Of a corrupt one, `kai verify AGENT` says what is
+    Next: take one of those; `kai versions AGENT` lists all. Of a corrupt one, `kai fsck AGENT` says what is
     damaged.
     """
 
@@ -106,7 +106,7 @@ class ChecksumMismatch(KaiError):
     Nothing runs, moves or is handed out; what is wrong, what was expected and what was found are said.
 
     Next: for a view, `kai rollback --force`, which makes it anew from the store; for a file of the workspace,
-    `kai restore`, `kai commit`, or `kai run --dirty`; for a stored byte, `kai verify`.
+    `kai restore`, `kai commit`, or `kai run --dirty`; for a stored byte, `kai fsck --repair`.
     """
 
     code = "E102"

@@ -99,6 +99,8 @@ def moved_link(top: Path) -> Path:
 
 OTHERWISE: dict[str, Callable[[Path], Path]] = {
     "kai agent link": moved_link,
+    "kai fsck --repair": damaged_view,
+    "kai fsck --repair --dry-run": lambda top: top / "agents",
     "kai init": no_home_yet,
     "kai new summarizer --from": no_agent_yet,
     "kai redo": just_undone,
