@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from kaivc.errors import LinkLost, LockTimeout
 from kaivc.layout import Layout
 from kaivc.ports import Sleep
-from kaivc.settings import Local
+from kaivc.settings import Local, parse_local
 from kaivc.vfs import Vfs
 
 LOCK = ".local"
@@ -60,10 +61,18 @@ def _why_lost(path: str, inode: int | None) -> str:
 # ---------------------------------------------------------------- local.yaml
 
 
-def note(vfs: Vfs, layout: Layout, changes: Mapping[str, str | None], sleep: Sleep, wait: float) -> None:
-    """Write where linked workspaces lie; None forgets one. LockTimeout if another command is at it for ``wait`` s."""
-    import yaml  # noqa: PLC0415 - 16 ms that only a link needs
+def known(layout: Layout) -> Local:
+    """What ``local.yaml`` says now; InvalidSettings with file and line."""
+    if not os.path.exists(layout.local):
+        return Local()
+    with open(layout.local, "rb") as file:
+        return parse_local(file.read(), layout.local)
 
+
+@contextmanager
+def held(vfs: Vfs, layout: Layout, sleep: Sleep, wait: float) -> Iterator[None]:
+    """Be the one that changes ``local.yaml``; LockTimeout after ``wait`` seconds."""
+    vfs.make_dirs(layout.locks)
     fd, waited = vfs.lock(layout.lock(LOCK)), 0.0
     while fd is None:
         if waited >= wait:
@@ -72,27 +81,29 @@ def note(vfs: Vfs, layout: Layout, changes: Mapping[str, str | None], sleep: Sle
         waited += POLL
         fd = vfs.lock(layout.lock(LOCK))
     try:
-        document = _read(layout.local)
-        given = document.get("workspaces")
-        known = dict(given) if isinstance(given, dict) else {}
-        wanted = {**known, **{name: _entry(path) for name, path in changes.items() if path is not None}}
-        for name in (name for name, path in changes.items() if path is None):
-            wanted.pop(name, None)
-        if wanted != known:
-            document["workspaces"] = wanted
-            vfs.replace(layout.local, yaml.safe_dump(document, sort_keys=True, allow_unicode=True).encode())
+        yield
     finally:
         os.close(fd)
 
 
+def write(vfs: Vfs, layout: Layout, changes: Mapping[str, str | None]) -> None:
+    """Note where linked workspaces lie; None forgets one. The file is held."""
+    if not os.path.exists(layout.local) and not any(changes.values()):
+        return
+    import yaml  # noqa: PLC0415 - 16 ms that only a link needs
+
+    document: dict[str, object] = {}
+    if os.path.exists(layout.local):
+        with open(layout.local, encoding="utf-8") as file:
+            document = yaml.safe_load(file.read()) or {}
+    given = document.get("workspaces")
+    links = dict(given) if isinstance(given, dict) else {}
+    wanted = {name: it for name, it in links.items() if name not in changes}
+    wanted |= {name: _entry(path) for name, path in changes.items() if path is not None}
+    if wanted != links:
+        document["workspaces"] = wanted
+        vfs.replace(layout.local, yaml.safe_dump(document, sort_keys=True, allow_unicode=True).encode())
+
+
 def _entry(path: str) -> dict[str, object]:
     return {"path": path, "inode": os.stat(path).st_ino}
-
-
-def _read(path: str) -> dict[str, object]:
-    import yaml  # noqa: PLC0415 - as above
-
-    if not os.path.exists(path):
-        return {}
-    with open(path, encoding="utf-8") as file:
-        return yaml.safe_load(file.read()) or {}

@@ -104,7 +104,8 @@ def _link_packs(repo: Repository, source: str, target: str) -> None:
 
 
 def _note(repo: Repository, changes: dict[str, str | None]) -> None:
-    links.note(repo.vfs, repo.layout, changes, repo.home.sleep, repo.settings.lock_wait)
+    with repo.home.links_held():
+        links.write(repo.vfs, repo.layout, changes)
 
 
 def _remove_scratch(repo: Repository, name: str) -> None:

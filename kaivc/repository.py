@@ -7,8 +7,8 @@ import random
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -108,6 +108,15 @@ class OpenHome:
         """Whether the group may read."""
         return bool(self.meta["shared"])
 
+    def links(self) -> dict[str, str]:
+        """Where the linked workspaces of the agents that live are, as it is noted now."""
+        live = set(self.catalog.agent_names())
+        return {name: path for name, path in links.known(self.layout).workspaces.items() if name in live}
+
+    def links_held(self) -> AbstractContextManager[None]:
+        """Be the one that changes links."""
+        return links.held(self.vfs, self.layout, self.sleep, self.settings.lock_wait)
+
     @property
     def dir_mode(self) -> int:
         """The mode of directories that are written."""
@@ -191,6 +200,10 @@ class Repository:
                 if name == self.name and os.path.isdir(self.layout.agent(former)):
                     return former
         return self.name
+
+    def linked_now(self) -> Repository:
+        """The same with its link as it is noted now; under the lock it stays so."""
+        return Repository(replace(self.home, local=links.known(self.layout)), self.name, self.id)
 
     # ------------------------------------------------------------ names
 

@@ -10,7 +10,6 @@ from kaivc import manifest as manifests
 from kaivc.errors import RefusedWorkspace, TooLarge, UnreadablePath
 from kaivc.layout import KAI, Layout, find_home
 from kaivc.manifest import MANIFEST, Manifest
-from kaivc.settings import Local
 from kaivc.trees import show
 
 SMALL_TEXT = 1 << 20
@@ -40,11 +39,14 @@ def refuse_root(path: str, layout: Layout, environ: Mapping[str, str], use: str 
         )
 
 
-def refuse_link(layout: Layout, local: Local, environ: Mapping[str, str], name: str, directory: str) -> str:
-    """The real path of a directory that ``name`` may be linked to; RefusedWorkspace otherwise."""
+def refuse_link(layout: Layout, others: Mapping[str, str], environ: Mapping[str, str], directory: str) -> str:
+    """The real path of a directory that may be linked; RefusedWorkspace otherwise.
+
+    ``others`` are the linked workspaces of other agents.
+    """
     refuse_root(directory, layout, environ)
     real = os.path.realpath(directory)
-    why = _why_refused(layout, local, name, real)
+    why = _why_refused(layout, others, real)
     if why:
         raise RefusedWorkspace(
             f"{show(os.fsencode(directory))} cannot be linked: {why}",
@@ -55,9 +57,8 @@ def refuse_link(layout: Layout, local: Local, environ: Mapping[str, str], name: 
     return real
 
 
-def _why_refused(layout: Layout, local: Local, name: str, real: str) -> str:
+def _why_refused(layout: Layout, others: Mapping[str, str], real: str) -> str:
     home = os.path.realpath(layout.root)
-    others = {agent: os.path.realpath(path) for agent, path in local.workspaces.items() if agent != name}
     why = ""
     if not os.path.isdir(real):
         why = "it is no directory"
@@ -71,7 +72,7 @@ def _why_refused(layout: Layout, local: Local, name: str, real: str) -> str:
         why = "the home lies in it"
     elif above := find_home(real):
         why = f"it lies in the home {show(os.fsencode(above))}"
-    elif other := next((agent for agent, path in others.items() if _overlap(real, path)), None):
+    elif other := next((it for it, path in others.items() if _overlap(real, os.path.realpath(path))), None):
         why = f"it holds, lies in or is the workspace of {other}"
     elif below := _home_below(real):
         why = f"the home {show(below)} lies in it"

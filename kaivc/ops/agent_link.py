@@ -26,7 +26,7 @@ def agent_link(home: OpenHome, name: str, directory: str) -> Linked:
     """
     repo = home.repository(name)
     with repo.lock(), leases.kept_out(repo):
-        before = home.local.workspaces.get(name)
+        before = home.links().get(name)
         if before is None:
             raise RefusedWorkspace(
                 f"{name} has a workspace of its own in the home: it is not linked",
@@ -34,6 +34,8 @@ def agent_link(home: OpenHome, name: str, directory: str) -> Linked:
                 hint=f"`kai new NAME --link DIR` makes an agent with a linked one; {name}'s is {repo.workspace}",
                 path=repo.workspace,
             )
-        real = refuse_link(home.layout, home.local, home.environ, name, directory)
-        links.note(home.vfs, home.layout, {name: real}, home.sleep, home.settings.lock_wait)
+        with home.links_held():
+            others = {agent: path for agent, path in home.links().items() if agent != name}
+            real = refuse_link(home.layout, others, home.environ, directory)
+            links.write(home.vfs, home.layout, {name: real})
     return Linked(name, real, before)

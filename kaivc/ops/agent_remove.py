@@ -55,6 +55,7 @@ def agent_remove(home: OpenHome, name: str, *, reason: str = "", dry_run: bool =
     if dry_run:
         return _Removal(repo, HashSink(home.format)).plan
     with repo.lock(), leases.kept_out(repo):
+        repo = repo.linked_now()
         intents.finish(repo)
         with StoreWriter(repo.store) as writer:
             removal = _Removal(repo, writer)

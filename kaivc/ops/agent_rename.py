@@ -47,6 +47,7 @@ def agent_rename(home: OpenHome, old: str, new: str, *, reason: str = "") -> Ren
     with repo.lock(), leases.kept_out(repo), making.name_held(home, new, home.settings.lock_wait):
         making.check_free(home, new, repo.id)
         making.sweep(home, new)
+        repo = repo.linked_now()
         intents.finish(repo)
         with home.catalog.transaction() as db:
             intent = relocation.rename(old, new)
@@ -60,7 +61,7 @@ def agent_rename(home: OpenHome, old: str, new: str, *, reason: str = "") -> Ren
             with suppress(KaiError):  # the next command that writes takes back what was prepared
                 intents.finish(repo)
             raise
-        here = Repository(_moved(home, old, new), new, repo.id)
+        here = Repository(_moved(repo.home, old, new), new, repo.id)
         intents.finish_landed(here, f"{old} is renamed to {new}")
     return Renamed(old, new, here.workspace, new in here.home.local.workspaces, count, landed.op.op_id, landed.seq)
 

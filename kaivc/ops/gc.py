@@ -209,7 +209,7 @@ class _Planner:
 
 
 def _needed(log: tuple[ReflogEntry, ...], found: list[Backup], repo: Repository) -> set[RefName]:
-    moves = [entry for entry in log if entry.ref == current_ref(repo.name)]
+    moves = repo.moves_of(current_ref(repo.name), log)
     return retention.needed((reversal.undoable(moves), reversal.redoable(moves)), found)
 
 

@@ -34,6 +34,8 @@ def new(home: OpenHome, name: str, *, source: str | None = None, link: str | Non
     then.
     """
     check_name("agent", name)
+    if source is not None and link is not None:
+        raise InvalidName("a source to copy and a link exclude each other", hint="give one of them")
     with making.name_held(home, name):
         making.check_free(home, name)
         revision = _revision(home, source) if source is not None else None
@@ -41,9 +43,10 @@ def new(home: OpenHome, name: str, *, source: str | None = None, link: str | Non
             return _fork(home, name, *revision)
         if source is not None:
             refuse_root(source, home.layout, home.environ)
-        if link is not None:
-            link = refuse_link(home.layout, home.local, home.environ, name, link)
-        return _make(home, name, source, link)
+        if link is None:
+            return _make(home, name, source)
+        with home.links_held():  # until the agent is there: nobody else may link the same meanwhile
+            return _make_linked(home, name, refuse_link(home.layout, home.links(), home.environ, link))
 
 
 def _revision(home: OpenHome, text: str) -> tuple[Repository, str] | None:
@@ -75,27 +78,33 @@ def _revision(home: OpenHome, text: str) -> tuple[Repository, str] | None:
 
 
 def _fork(home: OpenHome, name: str, source: Repository, rev: str) -> AgentMade:
-    if name in home.local.workspaces:
-        _note(home, name, None)
+    _forget_link(home, name)
     forked, files = forking.fork(source, revisions.resolve(source, rev), name)
     return AgentMade(name, home.layout.workspace(name), files, (), forked)
 
 
-def _make(home: OpenHome, name: str, source: str | None, link: str | None) -> AgentMade:
+def _make(home: OpenHome, name: str, source: str | None) -> AgentMade:
     capture = Capture()
     with making.prepared(home, name) as workspace:
         if source is not None:
             capture = copy_in(home, name, Origin(source), workspace)
-        if link is not None:
-            home.vfs.remove_dir(workspace)  # nothing must take it for the agent's
-    if link is not None or name in home.local.workspaces:
-        _note(home, name, link)
+    _forget_link(home, name)
     if capture.files:
         home.vfs.sync_disk()
     making.register(home, name)
-    return AgentMade(name, link or home.layout.workspace(name), len(capture.files), tuple(capture.notices()))
+    return AgentMade(name, home.layout.workspace(name), len(capture.files), tuple(capture.notices()))
 
 
-def _note(home: OpenHome, name: str, path: str | None) -> None:
-    """Note where a linked workspace lies; None forgets what a cut command noted."""
-    links.note(home.vfs, home.layout, {name: path}, home.sleep, home.settings.lock_wait)
+def _make_linked(home: OpenHome, name: str, directory: str) -> AgentMade:
+    with making.prepared(home, name) as workspace:
+        home.vfs.remove_dir(workspace)  # nothing must take it for the agent's
+    links.write(home.vfs, home.layout, {name: directory})
+    making.register(home, name)
+    return AgentMade(name, directory, 0, ())
+
+
+def _forget_link(home: OpenHome, name: str) -> None:
+    """Forget what a cut command noted."""
+    if name in links.known(home.layout).workspaces:
+        with home.links_held():
+            links.write(home.vfs, home.layout, {name: None})

@@ -507,3 +507,16 @@ def test_the_backups_of_a_removed_agent_expire(home: Home) -> None:
     assert agent.verify().ok
     assert not (home.path / "old").exists()
     assert agent.repository.row().removed_ns
+
+
+def test_gc_keeps_what_an_undo_needs_across_a_rename(home: Home) -> None:
+    agent = home.agent("old")
+    write(agent.workspace, DIRTY)
+    agent.rollback("v1.1.0")
+    home.rename("old", "young")
+    agent = open_home(home.path, backups__keep="0", backups__max_bytes="0").agent("young")
+    done = agent.gc().done
+    assert done is not None
+    assert done.expired == 0
+    agent.undo()
+    assert read(agent.workspace) == DIRTY

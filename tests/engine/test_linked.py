@@ -11,7 +11,7 @@ import pytest
 
 import kaivc
 from kaivc.api import Agent, Home
-from kaivc.errors import InvalidSettings, LinkLost, RefusedWorkspace
+from kaivc.errors import InvalidName, InvalidSettings, LinkLost, RefusedWorkspace
 from kaivc.settings import parse_local
 from tests.engine.homes import Files, commit, make_home, open_home, read, write
 from tests.engine.test_kill import in_child
@@ -113,6 +113,26 @@ def test_where_a_link_leads_may_be_written_by_hand() -> None:
     for wrong in (b"workspaces:\n  a: {inode: 7}\n", b"workspaces:\n  a: {path: /x, inode: no}\n"):
         with pytest.raises(InvalidSettings):
             parse_local(wrong, "local.yaml")
+
+
+def test_what_a_cut_command_noted_is_in_nobodys_way(home: Home, tmp_path: Path) -> None:
+    path = home.path / ".kai" / "local.yaml"
+    (tmp_path / "next").mkdir()
+    path.write_text(path.read_text() + f"  cut:\n    path: {tmp_path / 'next'}\n")
+    home.new("other", link=tmp_path / "next")
+    assert home.new("cut").workspace == home.path / "cut" / "workspace"
+    assert "cut:" not in path.read_text()
+
+
+def test_of_two_that_link_the_same_one_is_refused(tmp_path: Path, live: Path) -> None:
+    path = make_home(tmp_path / "home").path
+    early = open_home(path)
+    open_home(path).new("one", link=live)
+    with pytest.raises(RefusedWorkspace, match="workspace of one"):
+        early.new("two", link=live)
+    with pytest.raises(InvalidName):
+        early.new("both", link=live, source=live)
+    assert early.agents() == ["one"]
 
 
 # ---------------------------------------------------------------- a link that is lost
