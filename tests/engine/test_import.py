@@ -524,8 +524,9 @@ def make_import(path: Path, at: int, root: Path) -> None:
 
 
 def test_an_import_killed_at_every_call_is_there_wholly_or_not_at_all(tmp_path: Path) -> None:
-    template, root = tmp_path / "template", make_tree(tmp_path / "t", {"v1.0.0": V1, "v1.1.0": V2, "v2.0.0": V3})
-    (root / "current").write_text("v1.1.0")
+    few: Files = {"logic.py": b"1", "state/x": b"2"}
+    template, root = tmp_path / "template", make_tree(tmp_path / "t", {"v1.0.0": few, "v2.0.0": {"logic.py": b"2"}})
+    (root / "current").write_text("v1.0.0")
     make_home(template).close()
     before = snapshot(root)
     at, outcomes = 0, []
@@ -537,8 +538,8 @@ def test_an_import_killed_at_every_call_is_there_wholly_or_not_at_all(tmp_path: 
         home = open_home(path)
         outcomes.append("new" in home.agents())
         new = home.agent("new") if "new" in home.agents() else imported(home, root)
-        assert [it.version for it in new.versions()] == ["1.0.0", "1.1.0", "2.0.0"]
-        assert new.current.version == "1.1.0"
+        assert [it.version for it in new.versions()] == ["1.0.0", "2.0.0"]
+        assert new.current.version == "1.0.0"
         assert new.verify(workspace=True).ok
         commit(new, V3)
         assert not new.status().pending
