@@ -66,6 +66,8 @@ db = sqlite3.connect(home / ".kai/catalog.sqlite")
 meta = dict(db.execute("SELECT key, value FROM meta"))
 agents = dict(db.execute("SELECT name, id FROM agents"))
 report = {"format": meta["format"], "rows": check_rows(db), "kinds": {}, "ops": {}}
+about = json.loads((home / ".kai/home.json").read_text())
+assert about == {key: meta[key] for key in ("format", "home_id", "object_format")} | {"shared": bool(meta["shared"])}
 report |= {"sealed": 0, "linked": 0, "indexed": 0}
 for name, agent in agents.items():
     found, records, tails = {}, [], []
