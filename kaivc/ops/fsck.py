@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kaivc import inspection, repairing
+from kaivc import inspection, repairing, settled
 from kaivc.errors import KaiError, NoSuchAgent
 from kaivc.findings import Finding
 from kaivc.inspection import Inspected
@@ -87,7 +87,8 @@ def fsck(home: OpenHome, agent: str | None = None, *, repair: bool = False, dry_
 # ---------------------------------------------------------------- looking
 
 
-def _look(home: OpenHome, agent: str | None) -> Fscked:
+def _look(home: OpenHome, agent: str | None, *, alone: bool = False) -> Fscked:
+    """What there is and what is wrong with it; ``alone`` says that nobody else can write meanwhile."""
     try:
         db = salvage.connect(home.layout.catalog, home.temp)
     except sqlite3.Error as error:
@@ -98,15 +99,19 @@ def _look(home: OpenHome, agent: str | None) -> Fscked:
         rows = core.agents(db)
         _require(home, agent, [row.name for row in rows])
         said = inspection.home(home, db)
-        agents = tuple(_inspect(home, db, row) for row in rows if agent in (None, row.name))
+        agents = tuple(_inspect(home, db, row, alone=alone) for row in rows if agent in (None, row.name))
         return Fscked(agents, tuple(said))
     finally:
         db.close()
 
 
-def _inspect(home: OpenHome, db: sqlite3.Connection, row: AgentRow) -> Inspected:
+def _inspect(home: OpenHome, db: sqlite3.Connection, row: AgentRow, *, alone: bool) -> Inspected:
+    repo = Repository(home, row.name, row.id)
     try:
-        return inspection.agent(Repository(home, row.name, row.id), db, row)
+        if alone:
+            return inspection.agent(repo, db, row)
+        with settled.agent(repo) as look:
+            return look.found
     except KaiError as error:
         return Inspected(row.name, (), 0, 0, 0, "", (Finding("catalog", error.what, row.name),))
 
@@ -169,7 +174,7 @@ def _repair(home: OpenHome, agent: str | None) -> Fscked:
     finishes = newcatalog.is_cut(layout)
     if finishes:
         newcatalog.swap(home.vfs, layout, quarantine)
-    before = _look(home, agent)
+    before = _look(home, agent, alone=True)
     plan, rebuild = _plan(home, before)
     for it in before.agents:
         repairing.needs_stillness(Repository(home, it.agent, 0), it.findings)
@@ -184,7 +189,7 @@ def _repair(home: OpenHome, agent: str | None) -> Fscked:
         if row is not None and not row.removed_ns:
             made += [(name, what) for what in repairing.follow(home.repository(name), quarantine)]
     plan = replace(plan, finishes=finishes)
-    after = before if plan.is_empty else _look(home, agent)
+    after = before if plan.is_empty else _look(home, agent, alone=True)
     return replace(
         after,
         plan=plan,

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import kaivc
+from kaivc import api
 from kaivc.api import Agent, Home
 from kaivc.errors import NothingToCommit, UnreadablePath, UnsettledFile
 from kaivc.vfs import Vfs
@@ -107,7 +108,10 @@ class Worker:
         self.reads += 1
         tag = self.chance.choice(list(self.acknowledged))
         what = self.chance.randrange(12)
-        if what == 0:
+        if what == 11:
+            found = api.fsck(self.path, self.agent.name, environ=ENVIRON, flags=SETTINGS)
+            assert found.ok, found.all
+        elif what == 0:
             self.agent.export(self.scratch)
             Vfs().remove_tree(str(self.scratch))
         elif what < 4:
@@ -179,8 +183,8 @@ def beside(tmp_path: Path, seconds: float) -> None:
     print(
         f"{rounds.value} gcs beside {versions} commits, {backups} backups, {reads} reads: {back.value >> 10} KiB back"
     )
-    assert rounds.value > seconds / 4
-    assert versions > 2 * seconds
+    assert rounds.value > seconds / 8
+    assert versions > seconds / 2
     assert back.value > 100_000
     home.close()
 
