@@ -15,6 +15,7 @@ import pytest
 
 from kaivc.layout import Layout
 from tests.conftest import ROOT, require_tool
+from tests.engine.homes import copy
 
 FORMAT = ROOT / "docs" / "format"
 
@@ -175,6 +176,23 @@ def test_a_stranger_reads_every_record_and_the_chain_with_the_pages_alone(writte
     assert verbs | {"restore", "backup"} == told_verbs()
     assert report["indexed"] == report["rows"]["objects"]
     assert report["rows"]["reflog"] >= 8
+
+
+def test_the_same_is_read_from_a_catalog_that_was_made_anew(written, tmp_path):
+    home = tmp_path / "home"
+    copy(written, home)
+    for path in (home / ".kai").glob("catalog.sqlite*"):
+        path.unlink()
+    mended = subprocess.run(
+        [sys.executable, "-m", "kaivc", "--home", home, "fsck", "--repair"], cwd=ROOT, capture_output=True, check=False
+    )
+    assert mended.returncode == 0, mended.stdout
+    before, after = (json.loads(read(reader() + READ_ALL, it).stdout) for it in (written, home))
+    assert after["ops"] == before["ops"]
+    assert after["indexed"] >= before["indexed"], "what a shared pack holds beside what the fork needs is indexed too"
+    assert {key: after["rows"][key] for key in ("refs", "reflog", "former")} == {
+        key: before["rows"][key] for key in ("refs", "reflog", "former")
+    }
 
 
 def told_verbs() -> set[str]:
