@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kaivc.storage.gitobjects import FORMATS
+from kaivc.vfs import Vfs
 from tests.conftest import ROOT, require_tool
 from tests.engine import tampering
 from tests.engine.homes import copy
@@ -128,6 +129,14 @@ def test_the_page_says_what_was_tampered_with(good, prove, tmp_path, tamper, nam
     done = prove(tmp_path / "home")
     assert set(differing(done)) == named, done.stdout + done.stderr
     assert done.returncode == 1
+
+
+def test_a_view_that_was_dropped_is_said_to_be_absent(good, prove, tmp_path):
+    copy(good("sha256"), tmp_path / "home")
+    Vfs().remove_tree(str(tmp_path / "home/summarizer/versions/v1.1.0"))
+    done = prove(tmp_path / "home")
+    assert "no view  summarizer/versions/v1.1.0 is not there\n" in done.stdout
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
 def test_a_log_that_was_rewritten_as_a_whole_does_not_hold_the_head_that_was_kept(good, prove, tmp_path):
