@@ -27,7 +27,7 @@ from functools import partial
 from kaivc import findings, inforce, versions
 from kaivc.errors import InvalidName, KaiError
 from kaivc.findings import Finding
-from kaivc.layout import META_FILE, link_target
+from kaivc.layout import META_FILE, UNFINISHED, link_target
 from kaivc.names import ObjectId, RefName, Version, tags_prefix
 from kaivc.repository import OpenHome, Repository
 from kaivc.storage import fsck, homefile, journal
@@ -350,6 +350,9 @@ def beside(root: str, agents: set[str], packs: str) -> list[Finding]:
     left = [name for name in sorted(os.listdir(root)) if name.startswith((".new-", ".kai-new-"))]
     said = [Finding("scratch", f"{name} was left by a cut command", severity=Severity.NOTE) for name in left]
     for name in sorted(os.listdir(packs)) if os.path.isdir(packs) else []:
-        if name not in agents and any(it.endswith(".pack") for it in os.listdir(os.path.join(packs, name))):
+        held = [] if name in agents else os.listdir(os.path.join(packs, name))
+        if UNFINISHED in held:
+            said += [Finding("scratch", f"packs/{name} was left by a cut command", severity=Severity.NOTE)]
+        elif any(it.endswith(".pack") for it in held):
             said += [Finding("pack", f"packs/{name} belongs to no agent of the catalog", name)]
     return said

@@ -15,6 +15,8 @@ import os
 from dataclasses import dataclass
 
 KAI = ".kai"
+UNFINISHED = ".new"
+"""Stands in a directory that was made, until the catalog names its agent."""
 META_FILE = b"snapshot_meta.json"
 """Made from the store at the root of every view; reserved there, and so never stored."""
 

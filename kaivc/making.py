@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from kaivc import intents, refs
 from kaivc.dirtree import DirTree
 from kaivc.errors import NameTaken, NoSpace, OutcomeUnknown
+from kaivc.layout import UNFINISHED
 from kaivc.manifest import Manifest, StateClass
 from kaivc.materialise import check_tree_links, plain_mode, write_file
 from kaivc.names import RefUpdate
@@ -26,8 +27,7 @@ from kaivc.storage.writer import StoreWriter
 from kaivc.trees import Files
 
 POLL = 0.01
-MARK = ".new"
-"""Stands in a directory that was made, until the catalog names its agent."""
+MARK = UNFINISHED
 UNKNOWN = 0
 """Stands for the number of an agent that has none yet; nothing in the catalog has it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from kaivc.errors import (
     NothingToUndo,
     StorageFailed,
 )
+from kaivc.layout import UNFINISHED
 from kaivc.names import RefName
 from kaivc.storage import index, journal
 from kaivc.storage.catalog import put_agent
@@ -391,6 +393,17 @@ def test_a_fork_waits_for_the_source(tmp_path: Path) -> None:
     with home.agent("bot").repository.lock(), pytest.raises(LockTimeout):
         slow.new("two", source="bot")
     untouched(home, before)
+
+
+def test_fsck_takes_what_a_cut_fork_left_for_what_it_is(tmp_path: Path) -> None:
+    home = prepare(tmp_path / "home")
+    left = home.path / ".kai" / "packs" / "two"
+    shutil.copytree(home.path / ".kai" / "packs" / "bot", left)
+    (left / UNFINISHED).touch()
+    assert home.fsck().ok
+    assert fork(home, "two", "bot").verify().ok
+    assert not (left / UNFINISHED).exists()
+    assert home.fsck().ok
 
 
 def test_packs_that_belong_to_nobody_are_in_the_way(tmp_path: Path) -> None:
