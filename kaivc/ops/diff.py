@@ -9,6 +9,7 @@ from kaivc import retention, revisions, trees
 from kaivc.capture import Capturer
 from kaivc.diff.model import FileDiff, Side
 from kaivc.diff.patch import render, stat
+from kaivc.errors import ChecksumMismatch, Collected
 from kaivc.names import ObjectId
 from kaivc.repository import Repository
 from kaivc.sinks import HashSink
@@ -112,7 +113,23 @@ class _Loader:
 
     def load(self, change: Change) -> FileDiff:
         with retention.reading(self._repo, *self._named):
-            return FileDiff(change.path, self._side(change.old), self._side(change.new))
+            old = self._side(change.old)
+            new = self._side(change.new) if len(self._named) > 1 else self._live_side(change.new)
+        return FileDiff(change.path, old, new)
+
+    def _live_side(self, entry: Entry | None) -> Side | None:
+        """A file of the workspace whose bytes the store had, of a backup perhaps that has expired since."""
+        try:
+            return self._side(entry)
+        except ChecksumMismatch as error:
+            if entry is None or self._repo.store.contains(entry.oid):
+                raise
+            raise Collected(
+                "what the store had of the workspace was collected while it was compared",
+                unchanged="nothing was written",
+                hint="run the command again: it will read the workspace",
+                object=entry.oid.hex(),
+            ) from error
 
     def _side(self, entry: Entry | None) -> Side | None:
         if entry is None:

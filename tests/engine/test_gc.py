@@ -544,7 +544,7 @@ def test_a_switch_whose_outcome_is_unknown_loses_nothing(agent: Agent, landed: b
                 if landed:
                     real.execute(sql)
                 raise sqlite3.OperationalError("disk I/O error")
-            return real.execute(sql, *args)  # type: ignore[call-overload]
+            return real.execute(sql, *args)  # type: ignore[arg-type]
 
     catalog._local.mine = (os.getpid(), Refusing())
     with pytest.raises(OutcomeUnknown):
@@ -625,7 +625,8 @@ def test_a_backup_that_is_collected_while_it_is_read_is_said_to_be(agent: Agent)
     other, reader = with_settings(agent, **SOON), with_settings(agent)
     clocked(other).seconds += DAY
     store = reader.repository.store
-    find, seen = store.find, []
+    find = store.find
+    seen: list[bytes] = []
 
     def collected_meanwhile(oid: bytes) -> index.ObjectRow | None:
         row = find(oid)
@@ -641,6 +642,16 @@ def test_a_backup_that_is_collected_while_it_is_read_is_said_to_be(agent: Agent)
     assert caught.value.code == "E907"
     assert seen
     assert not os.path.exists(target)
+
+
+def test_a_diff_with_the_workspace_whose_bytes_are_collected_meanwhile(agent: Agent) -> None:
+    saved = dirty(agent, 5)
+    write(agent.workspace, {"state.json": saved[0], "logic.py": b"x"})
+    compared = agent.diff()
+    agent.gc()
+    with pytest.raises(Collected):
+        list(compared.files())
+    assert [side.new.data for side in agent.diff().files() if side.new] == [b"x", saved[0]]
 
 
 def test_a_read_only_dry_run(agent: Agent) -> None:
