@@ -14,7 +14,7 @@ from kaivc.storage.gitobjects import FORMATS
 from kaivc.vfs import Vfs
 from tests.conftest import ROOT, require_tool
 from tests.engine import tampering
-from tests.engine.homes import copy
+from tests.engine.homes import copy, open_home
 
 PAGE = ROOT / "docs" / "how-to" / "prove-without-kai.md"
 ALLOWED = (
@@ -129,6 +129,19 @@ def test_the_page_says_what_was_tampered_with(good, prove, tmp_path, tamper, nam
     done = prove(tmp_path / "home")
     assert set(differing(done)) == named, done.stdout + done.stderr
     assert done.returncode == 1
+
+
+def test_agents_that_were_forked_renamed_and_removed_are_proved_too(good, prove, tmp_path):
+    copy(good("sha256"), tmp_path / "home")
+    home = open_home(tmp_path / "home")
+    home.new("fork", source="summarizer@v1.1.0")
+    home.rename("summarizer", "writer")
+    home.agent("writer").rollback("v1.1.0")
+    home.remove("other")
+    home.close()
+    for agent, version in (("fork", "v1.1.0"), ("writer", "v1.1.0"), ("other", "v1.0.0")):
+        done = prove(tmp_path / "home", AGENT=agent, VERSION=version)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_view_that_was_dropped_is_said_to_be_absent(good, prove, tmp_path):
