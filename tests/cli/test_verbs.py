@@ -29,7 +29,7 @@ def test_init_and_new_as_documents(kai: Kai, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     linked.mkdir()
     made = kai("new", "bot", "--link", str(linked), "--json", "--home", str(tmp_path / "a"))
-    assert made.document("new") == {"agent": "bot", "workspace": str(linked), "files": 0, "notices": []}
+    assert made.document("new") == {"agent": "bot", "workspace": str(linked), "files": 0, "notices": [], "forked": None}
 
 
 def test_init_takes_the_home_of_the_environment(kai: Kai, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
