@@ -132,9 +132,7 @@ class Catalog:
         return catalog
 
     @classmethod
-    def open(
-        cls, path: str, wait: float = BUSY_SECONDS, *, scratch: str = "", read_only: bool = False
-    ) -> Catalog:
+    def open(cls, path: str, wait: float = BUSY_SECONDS, *, scratch: str = "", read_only: bool = False) -> Catalog:
         """Open the catalog of a home; UnknownFormat when another format wrote it.
 
         ``wait`` is how many seconds a transaction waits for another. One that cannot be written, or with ``read_only``,
@@ -244,7 +242,7 @@ class Catalog:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Let all that this thread reads within be of one state. (Where it cannot be written, each read is.)"""
+        """Let all that this thread reads within be of one state; where it cannot be written, each read is."""
         if self.obstacle:
             yield
             return
