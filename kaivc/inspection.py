@@ -232,6 +232,8 @@ def _note(where: str, what: str, repo: Repository) -> Finding:
 
 def in_force(repo: Repository) -> list[Finding]:
     """The ``current`` link against the ref; behind it while an intent is pending."""
+    if _is_relocated(repo):
+        return []
     oid = repo.current
     path = repo.layout.current(repo.name)
     if oid is None or repo.row().removed_ns:
@@ -259,6 +261,8 @@ def in_force(repo: Repository) -> list[Finding]:
 
 def rollback_log(repo: Repository) -> list[Finding]:
     """``rollback.log``, line by line, against the reflog of ``current``."""
+    if _is_relocated(repo):
+        return []
     path = repo.layout.rollback_log(repo.name)
     if repo.row().removed_ns and not os.path.lexists(path):
         return []
@@ -308,6 +312,11 @@ def _pending(repo: Repository) -> set[str]:
         return set()
 
 
+def _is_relocated(repo: Repository) -> bool:
+    """Whether a rename or a removal that was cut has yet to reach the agent's directory."""
+    return bool(_pending(repo) & {journal.RENAME, journal.REMOVE})
+
+
 def unfinished(repo: Repository) -> list[Finding]:
     """What a cut command left: intents, which the next writer carries out, and scratch without one."""
     kinds = sorted(_pending(repo))
@@ -332,7 +341,14 @@ def home(opened: OpenHome, db: sqlite3.Connection) -> list[Finding]:
     """The catalog's rows, and what stands beside it."""
     said = [findings.of(damage) for damage in fsck.check_catalog(db)]
     said += _home_file(opened.layout.home_file, db)
-    return said + beside(opened.layout.root, {row.name for row in fsck.agents(db)}, opened.layout.packs)
+    names = {row.name for row in fsck.agents(db)} | _being_renamed(db)
+    return said + beside(opened.layout.root, names, opened.layout.packs)
+
+
+def _being_renamed(db: sqlite3.Connection) -> set[str]:
+    """Old and new names of agents whose packs lie under both until a rename that was cut is finished."""
+    rows = (row for row in good_rows(db, "intents") if row["kind"] == journal.RENAME)
+    return {name for row in rows for name in bytes(row["payload"]).decode("utf-8", "replace").split(" ")}
 
 
 def _home_file(path: str, db: sqlite3.Connection) -> list[Finding]:

@@ -48,11 +48,7 @@ def finish(repo: Repository, *, guarded: bool = False, live: bool = False) -> li
     then a restore that was cut; with ``live`` it goes on beside an agent that has them open.
     """
     rows = journal.intents(repo.catalog, repo.id)
-    for row in rows:  # first of all: the rest goes by the agent's name
-        if row.kind in RELOCATIONS:
-            RELOCATIONS[row.kind](repo, row.payload)
-            with repo.catalog.transaction() as db:
-                journal.drop_intents(db, [row.id])
+    relocate(repo)  # first of all: the rest goes by the agent's name
     if not rows and not inforce.is_linked(repo):
         inforce.link_current(repo, sync=False)
     moved_workspace = any(row.kind == WORKSPACE for row in rows)
@@ -72,6 +68,15 @@ def finish(repo: Repository, *, guarded: bool = False, live: bool = False) -> li
         with repo.catalog.transaction(durable=False) as db:
             journal.drop_intents(db, quick)
     return [row.kind for row in rows]
+
+
+def relocate(repo: Repository) -> None:
+    """Do what a rename or a removal that was cut left to do, under the agent's lock."""
+    for row in journal.intents(repo.catalog, repo.id):
+        if row.kind in RELOCATIONS:
+            RELOCATIONS[row.kind](repo, row.payload)
+            with repo.catalog.transaction() as db:
+                journal.drop_intents(db, [row.id])
 
 
 def _sweep(repo: Repository) -> None:

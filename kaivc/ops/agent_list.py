@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from kaivc import links, versions
+from kaivc import versions
 from kaivc.errors import KaiError
 from kaivc.repository import OpenHome, Repository
 from kaivc.storage import index
@@ -50,12 +50,13 @@ def _item(home: OpenHome, row: AgentRow) -> AgentItem:
     repo = Repository(home, row.name, row.id)
     version, count, size, problem = None, 0, 0, None
     linked = home.local.workspaces.get(row.name)
+    workspace = linked or home.layout.workspace(row.name)
     try:
         size = _pack_bytes(repo)
         count = len(versions.numbers(repo))
         version = versions.current(repo).version if repo.current else None
         if not row.removed_ns:
-            links.standing(home.local, row.name)
+            workspace = repo.workspace  # says so if a link is lost
     except KaiError as error:  # one agent's damage does not hide the others
         problem = error.what
     return AgentItem(
@@ -63,7 +64,7 @@ def _item(home: OpenHome, row: AgentRow) -> AgentItem:
         state=REMOVED if row.removed_ns else LIVE,
         version=version,
         versions=count,
-        workspace=None if row.removed_ns else linked or home.layout.workspace(row.name),
+        workspace=None if row.removed_ns else workspace,
         linked=linked is not None and not row.removed_ns,
         pack_bytes=size,
         former=tuple(home.catalog.former_names(row.id)),

@@ -6,9 +6,10 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from kaivc import inspection, repairing, settled
+from kaivc import inspection, intents, repairing, settled
 from kaivc.errors import KaiError, NoSuchAgent
 from kaivc.findings import Finding
 from kaivc.inspection import Inspected
@@ -161,11 +162,19 @@ def _helps(plan: RebuildPlan, found: Sequence[Finding]) -> bool:
 
 
 def _is_mendable(it: Finding, lost: set[str], holes: dict[str, tuple[tuple[int, int], ...]]) -> bool:
-    if it.where in (*FOLLOWING, "workspace", "tag", "commit", "store") or it.object in lost:
+    if it.where in (*FOLLOWING, "workspace", "tag", "commit") or it.object in lost:
         return False
     if it.where == "op" and it.agent in holes:
         return it.seq is not None and not any(first <= it.seq <= last for first, last in holes[it.agent])
     return True
+
+
+def _relocate(home: OpenHome) -> None:
+    """Finish what a cut rename or removal left: packs and directories under two names would be taken for two agents."""
+    with suppress(KaiError):
+        for row in home.catalog.agents():
+            with suppress(KaiError):
+                intents.relocate(Repository(home, row.name, row.id))
 
 
 def _repair(home: OpenHome, agent: str | None) -> Fscked:
@@ -174,6 +183,7 @@ def _repair(home: OpenHome, agent: str | None) -> Fscked:
     finishes = newcatalog.is_cut(layout)
     if finishes:
         newcatalog.swap(home.vfs, layout, quarantine)
+    _relocate(home)
     before = _look(home, agent, alone=True)
     plan, rebuild = _plan(home, before)
     for it in before.agents:
