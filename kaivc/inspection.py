@@ -261,10 +261,8 @@ def in_force(repo: Repository) -> list[Finding]:
 
 def rollback_log(repo: Repository) -> list[Finding]:
     """``rollback.log``, line by line, against the reflog of ``current``."""
-    if _is_relocated(repo):
-        return []
     path = repo.layout.rollback_log(repo.name)
-    if repo.row().removed_ns and not os.path.lexists(path):
+    if _is_relocated(repo) or (repo.row().removed_ns and not os.path.lexists(path)):
         return []
     wanted = inforce.log_lines(repo)
     try:

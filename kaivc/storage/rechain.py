@@ -53,15 +53,17 @@ class Chain:
         return refs
 
 
-def rechain(name: str, home_id: str | None, facts: AgentFacts, old: OldAgent | None) -> Chain | None:
+def rechain(
+    name: str, home_id: str, facts: AgentFacts, old: OldAgent | None, payloads: Mapping[bytes, tuple[OpRecord, bytes]]
+) -> Chain | None:
     """The chain of the agent ``name``; None if nothing says that there is one of that name."""
     known = {
         digest: Link(record, None, place)
         for digest, (record, place) in facts.ops.items()
-        if home_id is None or record.home == home_id
+        if record.home == home_id
     }
-    for digest, (record, payload) in old.payloads.items() if old else ():
-        if digest not in known and (home_id is None or record.home == home_id):
+    for digest, (record, payload) in payloads.items():
+        if digest not in known and record.home == home_id:
             known[digest] = Link(record, payload, None)
     if old is not None and old.row is not None:
         seq, head = old.row.op_seq, old.row.op_head
@@ -71,17 +73,22 @@ def rechain(name: str, home_id: str | None, facts: AgentFacts, old: OldAgent | N
     else:
         newest = _newest(name, known.values())
         if newest is None:
-            return None if old is None else Chain((), 0, GENESIS, ())
+            return None
         seq, head = newest.seq, newest.digest
     return _trace(name, home_id, seq, head, known, old)
+
+
+NOTHING = Chain((), 0, GENESIS, ())
+"""That of an agent with no operation yet."""
 
 
 def _newest(name: str, links: Iterable[Link]) -> OpRecord | None:
     """The newest record of that name, unless another name took it from there."""
     records = [link.record for link in links]
     followed = {record.prev for record in records if record.agent != name}
-    own = [record for record in records if record.agent == name and record.digest not in followed]
-    return max(own, key=lambda record: (record.seq, record.op.time_ns, record.digest), default=None)
+    own = [record for record in records if record.agent == name]
+    newest = max(own, key=lambda record: (record.seq, record.op.time_ns, record.digest), default=None)
+    return None if newest is None or newest.digest in followed else newest
 
 
 def _leads_to(record: OpRecord, digest: bytes, known: Mapping[bytes, Link]) -> bool:
@@ -94,7 +101,7 @@ def _leads_to(record: OpRecord, digest: bytes, known: Mapping[bytes, Link]) -> b
 
 
 def _trace(
-    name: str, home_id: str | None, seq: int, head: bytes, known: dict[bytes, Link], old: OldAgent | None
+    name: str, home_id: str, seq: int, head: bytes, known: dict[bytes, Link], old: OldAgent | None
 ) -> Chain:
     links: list[Link] = []
     lost: list[tuple[int, int]] = []
@@ -115,11 +122,11 @@ def _trace(
 
 
 def _from_reflog(
-    seq: int, digest: bytes, home_id: str | None, names: set[str], known: Mapping[bytes, Link], old: OldAgent | None
+    seq: int, digest: bytes, home_id: str, names: set[str], known: Mapping[bytes, Link], old: OldAgent | None
 ) -> Link | None:
     """A record whose bytes are gone, made again from the rows of the reflog; its digest says whether it is the one."""
     rows = old.reflog.get(seq) if old else None
-    if old is None or not rows or home_id is None or set(rows) != set(range(len(rows))):
+    if old is None or not rows or set(rows) != set(range(len(rows))):
         return None
     first = rows[0]
     values: dict[str, Any] = {key: first[key] for key in _META}
