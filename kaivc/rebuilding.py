@@ -38,7 +38,7 @@ from kaivc.storage.journal import Move, Op
 from kaivc.storage.newcatalog import NewAgent
 from kaivc.storage.oldcatalog import OldAgent, OldCatalog
 from kaivc.storage.pack import PackReader, PackWriter, RecordKind
-from kaivc.storage.rechain import Chain, Link, rechain
+from kaivc.storage.rechain import NOTHING, Chain, Link, rechain
 from kaivc.vfs import Vfs
 
 READERS = 16
@@ -171,7 +171,9 @@ class Rebuild:
             chosen = max(set(homes), key=homes.count) if homes else secrets.token_hex(16)
             self.facts = HomeFacts(chosen, self.facts.object_format, self.facts.shared)
         for name, facts, old in found:
-            chain = rechain(name, self.facts.home_id, facts, old or (OldAgent() if self._is_agent(name) else None))
+            chain = rechain(name, self.facts.home_id, facts, old, self._old.payloads)
+            if chain is None and self._is_agent(name):
+                chain = NOTHING
             if chain is not None:
                 yield _Work(name, facts, old, chain)
 
@@ -474,9 +476,7 @@ class Rebuild:
             vfs.make_dirs(layout.tmp, 0o770 if self.facts.shared else 0o700)
             now = self._home.clock.now_ns()
             op = Op("repair", secrets.token_hex(8), str(self._home.actor), now, REASON)
-            meta = {key: value for key, value in self._old.meta.items() if key not in ("format", *self.facts.meta())}
-            meta |= self.facts.meta()
-            newcatalog.write(temporary, meta, self.facts.home_id, agents, op)
+            newcatalog.write(temporary, self.facts.meta(), self.facts.home_id, agents, op)
             if homefile.read(layout.home_file) != self.facts:
                 homefile.write(vfs, layout.home_file, self.facts)
             newcatalog.offer(vfs, layout, temporary, shared=self.facts.shared)

@@ -17,7 +17,7 @@ from kaivc.names import nearest
 from kaivc.rebuilding import Rebuild, RebuildPlan
 from kaivc.repository import OpenHome, Repository
 from kaivc.storage import fsck as core
-from kaivc.storage import gather, newcatalog, oldcatalog, salvage
+from kaivc.storage import gather, homefile, newcatalog, oldcatalog, salvage
 from kaivc.storage.catalog import AgentRow
 
 FOLLOWING = ("view", "link", "rollback.log")
@@ -100,6 +100,9 @@ def _look(home: OpenHome, agent: str | None, *, alone: bool = False) -> Fscked:
         rows = core.agents(db)
         _require(home, agent, [row.name for row in rows])
         said = inspection.home(home, db)
+        meta = {values["key"]: values["value"] for values in salvage.good_rows(db, "meta")}
+        if homefile.check(meta.get("home_id"), meta.get("object_format"), meta.get("shared")) is None:
+            return Fscked((), tuple(said))  # nothing can be read by it; what is hit, the rows say
         agents = tuple(_inspect(home, db, row, alone=alone) for row in rows if agent in (None, row.name))
         return Fscked(agents, tuple(said))
     finally:
@@ -118,7 +121,7 @@ def _inspect(home: OpenHome, db: sqlite3.Connection, row: AgentRow, *, alone: bo
 
 
 def _require(home: OpenHome, agent: str | None, names: Sequence[str]) -> None:
-    if agent is not None and agent not in names:
+    if agent is not None and agent not in names and not os.path.isdir(home.layout.pack_dir(agent)):
         close = nearest(agent, list(names))
         hint = f"did you mean {', '.join(close)}?" if close else "`kai fsck` checks all agents"
         raise NoSuchAgent(f"there is no agent {agent!r} in {home.layout.root}", hint=hint, name=agent, nearest=close)

@@ -39,13 +39,12 @@ class Chain:
         self._check.ops = len(records)
         self._check.head = records[-1].digest if records else GENESIS
         whole = len(records) == self._agent.op_seq and self._check.head == self._agent.op_head
-        if not whole:
-            self._say(
-                "op",
+        if self._check.head != self._agent.op_head:
+            what = (
                 f"the chain of op records ends at {self._agent.op_seq} with {self._agent.op_head.hex()[:12]} "
-                f"by the agent's row; {len(records)} could be verified",
-                seq=self._agent.op_seq,
+                f"by the agent's row; {len(records)} could be verified"
             )
+            self._say("op", what, seq=self._agent.op_seq)
         self._check_reflog({record.seq: record for record in records}, whole=whole)
         if whole:
             self._check_refs(records)
@@ -55,17 +54,22 @@ class Chain:
 
     def _records(self) -> Iterator[OpRecord]:
         """The records in order, as far as each follows the one before; a broken link is said, and stepped over."""
-        prev, wanted = GENESIS, 1
+        prev: bytes | None = GENESIS
+        wanted = 1
         for values in good_rows(self._db, "ops", "WHERE agent = ?", (self._agent.id,)):
             seq = values["seq"]
+            if not isinstance(seq, int) or not isinstance(values["digest"], bytes):
+                self._say("op", f"a row of ops has {seq!r:.40} as its number")
+                continue
             if seq != wanted:
                 self._say("op", _missing(wanted, seq - 1), seq=wanted)
-            wanted = seq + 1 if isinstance(seq, int) else wanted + 1
+                prev = None
+            wanted = seq + 1
             record = self._read(values)
             if record is None:
                 prev = values["digest"]
                 continue
-            if record.prev != prev:
+            if prev is not None and record.prev != prev:
                 self._say("op", f"operation {seq} does not follow the one before it", seq=seq)
             prev = record.digest
             yield record

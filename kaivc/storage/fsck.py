@@ -62,8 +62,7 @@ def _check_meta(meta: dict[str, Any]) -> Iterator[Damage]:
         if key not in meta:
             yield Damage("catalog", f"the row {key} of meta is missing", row=f"meta {key}")
     for key in sorted(meta.keys() - {"format", "home_id", "object_format", "shared"}):
-        if key != "gc_epoch":
-            yield Damage("catalog", f"meta has a row of the unknown key {key!r}", row=f"meta {key}")
+        yield Damage("catalog", f"meta has a row of the unknown key {key!r}", row=f"meta {key}")
     if "object_format" in meta and meta["object_format"] not in FORMATS:
         yield Damage("catalog", f"{meta['object_format']!r:.40} is no object format", row="meta object_format")
     if meta.get("shared") not in (0, 1, None):

@@ -48,6 +48,10 @@ def write(path: str, meta: dict[str, Any], home_id: str, agents: list[NewAgent],
     try:
         with catalog.transaction() as db:
             for agent in agents:
+                for pack in agent.packs:
+                    if pack.id:  # those that keep their numbers come before those that get new ones
+                        index.put_pack(db, pack)
+            for agent in agents:
                 _put(db, agent, home_id, op)
     finally:
         catalog.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,6 @@ class OldAgent:
     packs: dict[str, dict[str, Any]] = field(default_factory=dict)
     refs: dict[str, bytes] = field(default_factory=dict)
     refs_whole: bool = True
-    payloads: dict[bytes, tuple[OpRecord, bytes]] = field(default_factory=dict)
     digests: dict[int, bytes] = field(default_factory=dict)
     reflog: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)
     intents: list[tuple[str, bytes]] = field(default_factory=list)
@@ -30,9 +30,13 @@ class OldAgent:
 
 @dataclass
 class OldCatalog:
-    """All good rows. ``agents_whole`` says that every row of an agent could be read, so that no name is missing."""
+    """All good rows. ``agents_whole`` says that every row of an agent could be read, so that no name is missing.
+
+    ``payloads`` are op records that no pack may hold yet, of any agent, by their digests.
+    """
 
     meta: dict[str, Any] = field(default_factory=dict)
+    payloads: dict[bytes, tuple[OpRecord, bytes]] = field(default_factory=dict)
     agents: dict[str, OldAgent] = field(default_factory=dict)
     former: dict[str, str] = field(default_factory=dict)
     agents_whole: bool = False
@@ -60,13 +64,20 @@ def _read(db: sqlite3.Connection) -> OldCatalog:
         if values["agent"] in names:
             old.former[values["name"]] = names[values["agent"]]
     for table in ("packs", "refs", "ops", "reflog", "intents"):
-        for item in salvage.rows(db, table):
-            if not isinstance(item, Row):
-                for agent in old.agents.values():
-                    _unreadable(agent, table)
-            elif (name := names.get(item.values["agent"])) is not None:
-                _take(old.agents[name], item)
+        _read_table(db, table, old, names)
     return old
+
+
+def _read_table(db: sqlite3.Connection, table: str, old: OldCatalog, names: dict[int, str]) -> None:
+    for item in salvage.rows(db, table):
+        if not isinstance(item, Row):
+            for agent in old.agents.values():
+                _unreadable(agent, table)
+            continue
+        if table == "ops":
+            _take_payload(old, item.values["payload"])
+        if (name := names.get(item.values["agent"])) is not None:
+            _take(old.agents[name], item)
 
 
 def _agents(db: sqlite3.Connection, old: OldCatalog) -> dict[int, str]:
@@ -104,12 +115,12 @@ def _take(agent: OldAgent, row: Row) -> None:
         agent.reflog.setdefault(values["seq"], {})[values["ord"]] = values
     elif row.table == "intents":
         agent.intents.append((values["kind"], values["payload"]))
-    elif row.table == "ops":
-        if isinstance(values["seq"], int) and isinstance(values["digest"], bytes):
-            agent.digests[values["seq"]] = values["digest"]
-        if isinstance(values["payload"], bytes):
-            try:
-                record = read_op(values["payload"])
-            except MalformedObject:
-                return
-            agent.payloads[record.digest] = (record, values["payload"])
+    elif row.table == "ops" and isinstance(values["seq"], int) and isinstance(values["digest"], bytes):
+        agent.digests[values["seq"]] = values["digest"]
+
+
+def _take_payload(old: OldCatalog, payload: object) -> None:
+    if isinstance(payload, bytes):
+        with suppress(MalformedObject):
+            record = read_op(payload)
+            old.payloads[record.digest] = (record, payload)

@@ -12,7 +12,7 @@ from kaivc.storage import packscan
 from kaivc.storage.damage import AgentCheck, Damage, Severity
 from kaivc.storage.index import PackState
 from kaivc.storage.journal import digest_op
-from kaivc.storage.pack import MAGIC, TRAILER, Header, PackReader, RecordKind
+from kaivc.storage.pack import MAGIC, TRAILER, Header, PackReader, RecordKind, encode
 from kaivc.storage.packscan import Gap, Record
 from kaivc.storage.salvage import good_rows
 from kaivc.storage.store import StorePlace
@@ -190,8 +190,21 @@ class Packs:
             ):
                 self.ops.setdefault(item.header.id, (pack["id"], item.header.where.offset))
             elif isinstance(item, Gap):
+                severity = Severity.NOTE
                 what = "bytes past the committed end are no whole record: of a command that was cut, or still at work"
-                self._say(what, pack["name"], offset=item.offset, end=item.end, severity=Severity.NOTE)
+                if pack["state"] == PackState.OPEN and item.end - item.offset in self._lengths():
+                    severity = Severity.DAMAGE
+                    what = "the newest op record is damaged here; the catalog still holds it"
+                self._say(what, pack["name"], offset=item.offset, end=item.end, severity=severity)
+
+    def _lengths(self) -> set[int]:
+        """How long the records of ops are that the catalog holds: what a cut command leaves is shorter."""
+        rows = good_rows(self._db, "ops", "WHERE agent = ? AND payload IS NOT NULL", (self._place.agent_id,))
+        return {
+            len(encode(RecordKind.OP, row["digest"], row["payload"], 1))
+            for row in rows
+            if isinstance(row["digest"], bytes) and isinstance(row["payload"], bytes)
+        }
 
     def _strays(self) -> None:
         try:

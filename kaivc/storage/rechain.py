@@ -58,9 +58,7 @@ def rechain(
 ) -> Chain | None:
     """The chain of the agent ``name``; None if nothing says that there is one of that name."""
     known = {
-        digest: Link(record, None, place)
-        for digest, (record, place) in facts.ops.items()
-        if record.home == home_id
+        digest: Link(record, None, place) for digest, (record, place) in facts.ops.items() if record.home == home_id
     }
     for digest, (record, payload) in payloads.items():
         if digest not in known and record.home == home_id:
@@ -100,9 +98,7 @@ def _leads_to(record: OpRecord, digest: bytes, known: Mapping[bytes, Link]) -> b
     return True
 
 
-def _trace(
-    name: str, home_id: str, seq: int, head: bytes, known: dict[bytes, Link], old: OldAgent | None
-) -> Chain:
+def _trace(name: str, home_id: str, seq: int, head: bytes, known: dict[bytes, Link], old: OldAgent | None) -> Chain:
     links: list[Link] = []
     lost: list[tuple[int, int]] = []
     names = {name}

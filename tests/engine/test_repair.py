@@ -1,0 +1,587 @@
+"""Whatever is damaged is named, and made right from what is left; what cannot be is said; nothing comes back wrong."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from kaivc.errors import ChecksumMismatch, KaiError
+from tests.engine.damage import (
+    CATALOG,
+    contents,
+    flip,
+    fsck,
+    no_wrong_bytes,
+    packs,
+    regions,
+    remove_catalog,
+    rows,
+    said,
+    small,
+)
+from tests.engine.homes import Files, copy, make_home, open_home, read, remove, write
+from tests.engine.test_faults import ERRORS, Failing
+from tests.engine.test_kill import Cut, in_child
+
+Truth = dict[str, dict[str, Files]]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small home that is whole."""
+    path = tmp_path_factory.mktemp("template") / "home"
+    small(path)
+    found = fsck(path)
+    assert found.ok, said(found)
+    assert not found.all
+    return path
+
+
+@pytest.fixture(scope="module")
+def truth(template: Path) -> Truth:
+    """What its versions hold."""
+    home = open_home(template)
+    found = contents(home)
+    home.close()
+    return found
+
+
+@pytest.fixture
+def home(template: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    path = tmp_path / "home"
+    copy(template, path)
+    return path
+
+
+def repaired(path: Path, template: Path, truth: Truth) -> None:
+    """All is as it was, and a second repair has nothing to do."""
+    found = fsck(path, repair=True)
+    assert found.ok, said(found)
+    assert not [it for it in found.all if it.severity != "note"], said(found)
+    assert rows(path) == rows(template)
+    opened = open_home(path)
+    assert no_wrong_bytes(opened, truth) == set()
+    for name in ("bot", "cat"):
+        agent = opened.agent(name)
+        assert (agent.workspace / "dirty.txt").read_bytes() == b"not committed\n"
+        assert os.readlink(agent.repository.layout.current(name)) == f"versions/v{agent.current.version}"
+    opened.close()
+    again = fsck(path, repair=True)
+    assert again.plan is not None
+    assert again.plan.is_empty, (again.plan, said(again))
+
+
+# ---------------------------------------------------------------- the catalog is gone
+
+
+def _gone(path: Path) -> None:
+    remove_catalog(path)
+
+
+def _empty(path: Path) -> None:
+    (path / CATALOG).write_bytes(b"")
+
+
+def _no_database(path: Path) -> None:
+    (path / CATALOG).write_bytes(random.Random(3).randbytes(40_000))
+
+
+def _cut(path: Path) -> None:
+    _no_log(path)
+    size = (path / CATALOG).stat().st_size
+    os.truncate(path / CATALOG, size // 2 // 4096 * 4096)
+
+
+def _no_log(path: Path) -> None:
+    """Everything in one file, as a checkpoint leaves it."""
+    with sqlite3.connect(path / CATALOG) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+
+
+def _without_its_tables(path: Path) -> None:
+    with sqlite3.connect(path / CATALOG) as db:
+        for table in ("refs", "ops", "agents"):
+            db.execute(f"DROP TABLE {table}")
+    db.close()
+
+
+def _main_file_gone(path: Path) -> None:
+    (path / CATALOG).unlink()
+    (path / (CATALOG + "-wal")).write_bytes(b"the log of another database" * 100)
+
+
+@pytest.mark.parametrize("harm", [_gone, _empty, _no_database, _cut, _without_its_tables, _main_file_gone])
+def test_a_catalog_that_is_lost_comes_back(
+    harm: Callable[[Path], None], home: Path, template: Path, truth: Truth
+) -> None:
+    harm(home)
+    found = fsck(home)
+    assert not found.ok
+    planned = fsck(home, repair=True, dry_run=True).plan
+    assert planned is not None
+    assert planned.rebuild is not None
+    assert {it.agent: it.versions for it in planned.rebuild.agents} == {"bot": 4, "cat": 4}
+    if harm is not _gone:
+        assert not (home / ".kai/quarantine").exists(), "a dry run changes nothing"
+    repaired(home, template, truth)
+
+
+def test_a_home_whose_catalog_is_gone_says_so_and_how_to_get_it_back(home: Path) -> None:
+    remove_catalog(home)
+    with pytest.raises(ChecksumMismatch, match="missing") as caught:
+        open_home(home)
+    assert "fsck --repair" in caught.value.hint
+
+
+def test_undo_redo_and_operation_ids_go_on_after_the_catalog_was_lost(home: Path) -> None:
+    remove_catalog(home)
+    assert fsck(home, repair=True).ok
+    opened = open_home(home)
+    agent = opened.agent("bot")
+    assert agent.current.version == "1.1.0"
+    before = agent.reflog().entries
+    again = agent.record(bump="minor", op_id="commit-bot-3")
+    assert again.version.version == "1.3.0"
+    assert agent.reflog().entries == before, "repeating an operation id does nothing more"
+    agent.redo()
+    assert agent.current.version == "1.0.0"
+    agent.undo()
+    assert (agent.workspace / "new.txt").is_file()
+    assert agent.record(bump="minor").version.version == "1.4.0"
+    opened.close()
+    assert fsck(home).ok
+
+
+def test_without_home_json_it_is_known_from_the_op_records(home: Path, template: Path, truth: Truth) -> None:
+    remove_catalog(home)
+    (home / ".kai/home.json").unlink()
+    repaired(home, template, truth)
+    assert (home / ".kai/home.json").read_bytes() == (template / ".kai/home.json").read_bytes()
+
+
+# ---------------------------------------------------------------- bytes of packs
+
+
+def test_each_region_of_a_pack_is_checked_and_comes_back(template: Path, truth: Truth, tmp_path: Path) -> None:
+    """One flipped bit in every kind of place; with copies about (views, another agent), all of it heals."""
+    source = random.Random(os.environ.get("KAI_SEED", "1"))
+    places: dict[str, list[tuple[Path, int]]] = {}
+    for pack in packs(template):
+        for what, first, end in regions(pack):
+            places.setdefault(what, []).append((pack.relative_to(template), source.randrange(first, end)))
+    assert {"magic", "trailer", "payload 3", "header 7", "check8 8"} <= places.keys()
+    path = tmp_path / "home"
+    for what in sorted(places):
+        pack, at = source.choice(places[what])
+        copy(template, path)
+        flip(path / pack, at, source.randrange(8))
+        found = fsck(path)
+        hit = [it for it in found.all if it.is_damage]
+        assert any(it.pack == pack.stem for it in hit), (what, pack, at, said(found))
+        repaired(path, template, truth)
+
+
+def test_what_is_nowhere_else_is_lost_by_name_and_the_rest_works(home: Path, truth: Truth) -> None:
+    """No views, no other agent, no workspace: what a damaged record takes along is said, and only that is lost."""
+    for name in ("bot", "cat"):
+        remove(home / name / "versions")
+        (home / name / "versions").mkdir()
+        (home / name / "current").unlink()
+    remove(home / "bot/workspace")
+    (home / "bot/workspace").mkdir()
+    remove(home / "cat/workspace")
+    (home / "cat/workspace").mkdir()
+    wanted = truth["bot"]["v1.2.0"]["lib/deep/part.py"]
+    assert _harm_payload_of(home, "bot", wanted)
+    found = fsck(home)
+    [hit] = [it for it in found.all if it.is_damage and it.path]
+    assert (hit.agent, hit.versions, hit.path) == ("bot", ("v1.2.0",), "lib/deep/part.py")
+    left = fsck(home, repair=True)
+    assert not left.ok
+    [lost] = [it for it in left.all if it.is_damage]
+    assert (lost.agent, lost.versions, lost.path) == ("bot", ("v1.2.0",), "lib/deep/part.py")
+    opened = open_home(home)
+    assert no_wrong_bytes(opened, truth) == {"bot@v1.2.0"}
+    opened.agent("bot").rollback("v1.3.0")
+    # The same bytes, committed again, make the lost version whole.
+    (opened.agent("bot").workspace / "lib/deep/part.py").write_bytes(wanted)
+    opened.agent("bot").commit()
+    still = {name: {rev: files for rev, files in it.items() if rev != "current"} for name, it in truth.items()}
+    assert no_wrong_bytes(opened, still) == set()
+    opened.close()
+    quarantined = list((home / ".kai/quarantine").glob("*/packs/bot/*.pack"))
+    assert len(quarantined) == 1, "the damaged pack is kept"
+    assert fsck(home).ok
+
+
+def _harm_payload_of(home: Path, agent: str, content: bytes) -> bool:
+    for pack in (home / ".kai/packs" / agent).glob("*.pack"):
+        at = pack.read_bytes().find(content)
+        if at > 0:
+            flip(pack, at + 5)
+            return True
+    return False
+
+
+def test_a_pack_that_is_gone_takes_with_it_what_is_said(home: Path, truth: Truth) -> None:
+    """Sealed packs of a large file: the views still have the bytes."""
+    for pack in (home / ".kai/packs/bot").glob("*.pack"):
+        pack.unlink()
+        break
+    found = fsck(home)
+    assert any("missing" in it.problem and it.pack for it in found.all)
+    left = fsck(home, repair=True)
+    opened = open_home(home)
+    broken = no_wrong_bytes(opened, truth)
+    opened.close()
+    named = {f"bot@{version}" for it in left.all if it.is_damage for version in it.versions}
+    assert broken <= named | {"bot@current"}
+    assert bool(broken) == (not left.ok)
+    again = fsck(home, repair=True)
+    assert again.plan is not None
+    assert again.plan.is_empty, again.plan
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _tables(path: Path) -> dict[str, list[str]]:
+    with sqlite3.connect(path / CATALOG) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found = {name: [row[1] for row in db.execute(f"PRAGMA table_info({name})")] for name in tables}
+    db.close()
+    return {name: columns for name, columns in found.items() if not name.startswith("sqlite_")}
+
+
+def _cases(path: Path) -> Iterator[tuple[str, str, bool]]:
+    for table, columns in _tables(path).items():
+        for column in columns:
+            yield table, column, table in ("seals", "stat_cache", "views")
+
+
+def test_each_column_of_each_table_is_checked_and_comes_back(template: Path, truth: Truth, tmp_path: Path) -> None:
+    path = tmp_path / "home"
+    opened = open_home(template)
+    opened.close()
+    unnamed = []
+    tried = 0
+    for table, column, is_cache in _cases(template):
+        copy(template, path)
+        if not _change(path, table, column):
+            continue
+        tried += 1
+        found = fsck(path)
+        if not [it for it in found.all if it.severity != "note"]:
+            unnamed.append(f"{table}.{column}")
+            continue
+        assert is_cache or not found.ok, (table, column, said(found))
+        repaired(path, template, truth)
+    assert tried > 50
+    assert not unnamed
+
+
+def _change(path: Path, table: str, column: str) -> bool:
+    """Change one value as a flipped bit would; whether there was one."""
+    with sqlite3.connect(path / CATALOG) as db:
+        key = "rowid" if table in ("agents", "packs", "intents") else None
+        row = db.execute(
+            f"SELECT {column}, * FROM {table} LIMIT 1 OFFSET (SELECT count(*) / 2 FROM {table})"
+        ).fetchone()
+        if row is None:
+            return False
+        value = row[0]
+        other = _other(value)
+        where = " AND ".join(f"{name} IS ?" for name in _tables(path)[table])
+        assert key is None or row
+        try:
+            changed = db.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (other, *row[1:])).rowcount
+        except sqlite3.IntegrityError:
+            return False
+        assert changed == 1
+    db.close()
+    return True
+
+
+def _other(value: object) -> object:
+    if value is None:
+        return 1
+    if isinstance(value, int):
+        return value ^ 1 << 40
+    if isinstance(value, bytes):
+        return bytes([value[0] ^ 1]) + value[1:] if value else b"\x01"
+    text = str(value)
+    return chr(ord(text[0]) ^ 1) + text[1:] if text else "x"
+
+
+@pytest.mark.parametrize("table", ["agents", "packs", "objects", "refs", "ops", "reflog", "meta"])
+def test_a_row_that_is_gone_comes_back(table: str, home: Path, template: Path, truth: Truth) -> None:
+    with sqlite3.connect(home / CATALOG) as db:
+        keys = "key" if table == "meta" else "rowid" if table in ("agents", "packs") else None
+        if keys:
+            db.execute(f"DELETE FROM {table} WHERE {keys} = (SELECT min({keys}) FROM {table})")
+        else:
+            agent = "agent = 1"
+            pick = {"objects": "kind = 3", "refs": "name LIKE '%v1.1.0'", "ops": "seq = 2", "reflog": "seq = 2"}[table]
+            assert db.execute(f"DELETE FROM {table} WHERE {agent} AND {pick}").rowcount >= 1
+    db.close()
+    found = fsck(home)
+    assert not found.ok, said(found)
+    repaired(home, template, truth)
+
+
+# ---------------------------------------------------------------- what follows the catalog
+
+
+def test_views_link_and_log_are_made_anew_and_what_was_there_is_kept(home: Path, template: Path, truth: Truth) -> None:
+    view = home / "bot/versions/v1.1.0"
+    for path in (view, view / "lib", view / "logic.py"):
+        path.chmod(0o700)
+    (view / "logic.py").write_bytes(b"tampered\n")
+    (view / "extra.txt").write_bytes(b"not released\n")
+    (view / "lib/more.txt").write_bytes(b"nor this\n")
+    inode = (view / "logic.py").stat().st_ino
+    (home / "bot/current").unlink()
+    (home / "bot/current").symlink_to("versions/v1.3.0")
+    log = home / "bot/rollback.log"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([*lines[:2], lines[2].replace(b"commit", b"tomcat"), *lines[3:]]))
+    found = fsck(home)
+    where = {(it.where, it.path) for it in found.all}
+    assert {("view", "logic.py"), ("view", "extra.txt"), ("view", "lib/more.txt"), ("link", None)} <= where
+    assert any("line 3 of rollback.log" in it.problem for it in found.all), said(found)
+    catalog = (home / CATALOG).stat().st_ino
+    repaired(home, template, truth)
+    assert (home / CATALOG).stat().st_ino == catalog, "the catalog had nothing to do with it"
+    assert (view / "logic.py").stat().st_ino != inode
+    kept = next((home / ".kai/quarantine").iterdir())
+    assert (kept / "views/bot/v1.1.0/logic.py").read_bytes() == b"tampered\n"
+    assert (kept / "views/bot/v1.1.0/extra.txt").read_bytes() == b"not released\n"
+    assert (kept / "views/bot/v1.1.0/lib/more.txt").read_bytes() == b"nor this\n"
+    assert b"tomcat" in (kept / "bot/rollback.log").read_bytes()
+    assert log.read_bytes() == b"".join(lines)
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "more", "dir"])
+def test_rollback_log_is_written_from_the_reflog(harm: str, home: Path) -> None:
+    log = home / "cat/rollback.log"
+    whole = log.read_bytes()
+    if harm == "cut":
+        log.write_bytes(whole[:-20])
+    elif harm == "more":
+        log.write_bytes(whole + b'{"seq": 99}\n')
+    else:
+        log.unlink()
+        if harm == "dir":
+            log.mkdir()
+    assert any(it.where == "rollback.log" for it in fsck(home).all)
+    assert fsck(home, repair=True).ok
+    assert log.read_bytes() == whole
+
+
+def test_scratch_whose_intents_are_lost_is_kept(home: Path) -> None:
+    staged = home / ".kai/staging/bot/op1"
+    staged.mkdir(parents=True)
+    (staged / "0").write_bytes(b"staged\n")
+    remove_catalog(home)
+    found = fsck(home, repair=True)
+    assert found.ok
+    assert found.quarantine is not None
+    assert (home / found.quarantine / "staging/bot/op1/0").read_bytes() == b"staged\n"
+    assert not staged.exists()
+
+
+# ---------------------------------------------------------------- the chain
+
+
+def test_a_lost_op_record_is_said_and_what_is_around_it_stays(home: Path, truth: Truth) -> None:
+    """The record is damaged and the catalog is gone: nothing can make it again."""
+    for pack in packs(home):
+        for what, first, _ in regions(pack):
+            data = pack.read_bytes()
+            if what == "payload 7" and b"commit-bot-2" in data[first : first + 400]:
+                flip(pack, first + 3)
+                break
+    remove_catalog(home)
+    found = fsck(home, repair=True)
+    assert not found.ok
+    assert found.plan is not None
+    assert found.plan.rebuild is not None
+    plan = {it.agent: it for it in found.plan.rebuild.agents}
+    assert plan["bot"].lost_ops == ((3, 3),)
+    assert plan["bot"].brought_back == ("refs/tags/bot/v1.2.0",)
+    assert plan["cat"].lost_ops == ()
+    opened = open_home(home)
+    assert no_wrong_bytes(opened, truth) == set(), "no version is lost with the record of its making"
+    entries = opened.agent("bot").reflog(None).entries
+    assert entries[0].verb == "repair"
+    assert {it.seq for it in entries} == {1, 2, 4, 5, 6, 7, 8}
+    opened.agent("bot").commit(bump="major")
+    opened.close()
+    assert any(it.where == "op" and it.seq == 3 for it in fsck(home).all)
+    again = fsck(home, repair=True)
+    assert again.plan is not None
+    assert again.plan.is_empty, again.plan
+
+
+# ---------------------------------------------------------------- cut, full, side by side
+
+
+def _harmed(template: Path, path: Path) -> None:
+    """Damage in every part at once."""
+    copy(template, path)
+    pack = max(packs(path), key=lambda it: it.stat().st_size)
+    _, first, _ = next(it for it in regions(pack) if it[0].startswith("payload 5"))
+    flip(pack, first + 3)
+    with sqlite3.connect(path / CATALOG) as db:
+        db.execute("UPDATE refs SET oid = zeroblob(32) WHERE name LIKE '%cat/v1.1.0'")
+    db.close()
+    (path / "bot/current").unlink()
+    os.truncate(path / "cat/rollback.log", 100)
+
+
+def test_killed_at_every_call_of_a_repair(template: Path, truth: Truth, tmp_path: Path) -> None:
+    harmed, path = tmp_path / "harmed", tmp_path / "home"
+    _harmed(template, harmed)
+    at, between = 0, 0
+    while True:
+        at += 1
+        copy(harmed, path)
+        cut = in_child(partial(fsck, path, repair=True, vfs=Cut(at)))
+        between += not (path / CATALOG).exists()
+        repaired(path, template, truth)
+        if cut == 0:
+            break
+    print(f"{at - 1} kill points, {between} of them without a catalog")
+    assert at > 30
+    assert between >= 2, "the moment between two catalogs was met"
+
+
+@pytest.mark.parametrize("fault", ERRORS)
+def test_a_disk_that_fails_at_any_call_leaves_what_can_be_repaired(
+    fault: str, template: Path, truth: Truth, tmp_path: Path
+) -> None:
+    harmed, path = tmp_path / "harmed", tmp_path / "home"
+    _harmed(template, harmed)
+    at = 0
+    while True:
+        at += 2 if fault == "EIO" else 3
+        copy(harmed, path)
+        vfs = Failing(at, ERRORS[fault])
+        with suppress(KaiError):
+            fsck(path, repair=True, vfs=vfs)
+        done = vfs.count < at
+        repaired(path, template, truth)
+        if done:
+            break
+    assert at > 30
+
+
+def test_a_process_that_has_the_old_catalog_open_goes_on_with_the_new_one(home: Path) -> None:
+    other = open_home(home)
+    agent = other.agent("bot")
+    assert agent.current.version == "1.1.0"
+    flip(packs(home)[0], 20)
+    assert fsck(home, repair=True).ok
+    assert agent.record(bump="minor").version.version == "1.4.0"
+    other.close()
+    fresh = open_home(home)
+    assert fresh.agent("bot").current.version == "1.4.0"
+    assert fresh.agent("bot").verify().ok
+    fresh.close()
+    assert fsck(home).ok
+
+
+def test_a_transaction_begun_before_the_swap_lands_in_the_new_catalog(home: Path) -> None:
+    """Without the agent's lock: `kai new` in another process, which has the old file open."""
+    ready, go = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            other = open_home(home)
+            assert other.agents() == ["bot", "cat"]
+            os.write(ready[1], b".")
+            os.read(go[0], 1)
+            other.new("dog")
+            code = 0
+        finally:
+            os._exit(code)
+    os.read(ready[0], 1)
+    flip(packs(home)[0], 20)
+    assert fsck(home, repair=True).ok
+    os.write(go[1], b".")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for fd in (*ready, *go):
+        os.close(fd)
+    fresh = open_home(home)
+    assert fresh.agents() == ["bot", "cat", "dog"]
+    fresh.close()
+    assert fsck(home).ok
+
+
+# ---------------------------------------------------------------- a large home
+
+
+def test_a_home_of_200_random_versions_without_its_catalog(tmp_path: Path) -> None:
+    """Delete the catalog: everything as before, refs and reflog included."""
+    path = tmp_path / "home"
+    source = random.Random(11)
+    opened = make_home(path, packs__seal_at="64KiB", chunks__threshold="64KiB", views__keep="3")
+    bot = opened.new("bot")
+    opened.new("idle")
+    files: Files = {f"src/f{number}.py": source.randbytes(40) for number in range(8)}
+    for number in range(200):
+        files[f"src/f{source.randrange(12)}.py"] = source.randbytes(source.randrange(1, 200))
+        if number % 20 == 0:
+            files["state/large.bin"] = source.randbytes(70_000 + number)
+        if number % 7 == 0:
+            files.pop(source.choice(sorted(files)))
+        write(bot.workspace, files)
+        level = source.choice(["patch", "minor", "major"])
+        version = bot.commit(bump=level, notes=f"notes of {number}", op_id=f"op-{number}")
+        if number % 23 == 5:
+            (bot.workspace / "dirty.txt").write_bytes(b"%d" % number)
+            bot.rollback(f"v{source.choice(bot.versions()).version}", reason="random")
+            if number % 2:
+                bot.undo()
+            bot.rollback(f"v{version.version}")
+    bot.commit(version="99.0.0-rc.1", allow_empty=True)
+    bot.undo()
+    (bot.workspace / "src/f0.py").write_bytes(b"dirty at the end")
+    before = rows(path)
+    status, entries, versions = bot.status(), bot.reflog(None).entries, bot.versions()
+    workspace, log = read(bot.workspace), (path / "bot/rollback.log").read_bytes()
+    sample = {it.version: bot.show(f"v{it.version}") for it in source.sample(list(versions), 20)}
+    opened.close()
+    assert fsck(path).ok
+    assert len(packs(path)) > 5
+    remove_catalog(path)
+    shutil.rmtree(
+        path / "bot/versions", onerror=lambda _f, name, _e: (os.chmod(os.path.dirname(name), 0o700), os.unlink(name))
+    )
+    found = fsck(path, repair=True)
+    assert found.ok, said(found)
+    assert rows(path) == before
+    again = open_home(path)
+    bot = again.agent("bot")
+    assert bot.status() == status
+    assert bot.reflog(None).entries == entries
+    assert bot.versions() == versions
+    assert read(bot.workspace) == workspace
+    assert (path / "bot/rollback.log").read_bytes() == log
+    assert {number: bot.show(f"v{number}") for number in sample} == sample
+    assert bot.record(op_id="op-17").seq
+    assert again.agents() == ["bot", "idle"]
+    bot.redo()
+    assert bot.current.version == "99.0.0-rc.1"
+    again.close()
