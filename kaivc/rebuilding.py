@@ -6,42 +6,30 @@ catalog aside, then the swap, then damaged packs go to the quarantine. All agent
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import msgpack
-
-from kaivc import versions
-from kaivc.errors import ChecksumMismatch, InvalidName, KaiError, StorageFailed
-from kaivc.healing import Donor, Donors, tag_of
-from kaivc.names import check_name, current_ref, tags_prefix
+from kaivc import freshpacks
+from kaivc.errors import InvalidName, StorageFailed
+from kaivc.names import check_name, tags_prefix
+from kaivc.quarantine import set_aside
+from kaivc.recovery import Recovery
 from kaivc.repository import OpenHome
-from kaivc.storage import gather, homefile, newcatalog, oldcatalog, packscan
+from kaivc.stock import Stock
+from kaivc.storage import gather, homefile, newcatalog, oldcatalog
 from kaivc.storage.catalog import AgentRow
-from kaivc.storage.chunking import chunks
 from kaivc.storage.gather import AgentFacts, Place
-from kaivc.storage.gitobjects import (
-    DIRECTORY,
-    Kind,
-    MalformedObject,
-    decode_commit,
-    decode_tag,
-    decode_tree,
-)
 from kaivc.storage.homefile import HomeFacts
 from kaivc.storage.index import ObjectRow, PackRow, PackState
 from kaivc.storage.journal import Move, Op
 from kaivc.storage.newcatalog import NewAgent
 from kaivc.storage.oldcatalog import OldAgent, OldCatalog
-from kaivc.storage.pack import PackReader, PackWriter, RecordKind
-from kaivc.storage.rechain import NOTHING, Chain, Link, rechain
-from kaivc.vfs import Vfs
+from kaivc.storage.pack import RecordKind
+from kaivc.storage.rechain import NOTHING, Link, rechain
 
-READERS = 16
 REASON = "kai fsck --repair"
 
 
@@ -91,38 +79,6 @@ class RebuildPlan:
     scratch: tuple[str, ...]
 
 
-@dataclass
-class _Source:
-    """Where a healed record comes from."""
-
-    kind: int
-    load: Callable[[], bytes]
-    origin: str
-    size: int
-
-
-@dataclass
-class _Work:
-    """One agent, being put together."""
-
-    name: str
-    facts: AgentFacts
-    old: OldAgent | None
-    chain: Chain
-    refs: dict[str, bytes] = field(default_factory=dict)
-    brought_back: list[str] = field(default_factory=list)
-    lost_versions: list[str] = field(default_factory=list)
-    sources: dict[bytes, _Source] = field(default_factory=dict)
-    files: dict[bytes, Donor] = field(default_factory=dict)
-    lost: list[bytes] = field(default_factory=list)
-    whole_lists: set[bytes] = field(default_factory=set)
-    readers: dict[str, PackReader] = field(default_factory=dict)
-
-    @property
-    def damaged(self) -> list[str]:
-        return [name for name, pack in self.facts.packs.items() if pack.damaged]
-
-
 class Rebuild:
     """Everything that the home still holds, put together anew."""
 
@@ -132,14 +88,14 @@ class Rebuild:
         self._old: OldCatalog = oldcatalog.read(home.layout.catalog, home.temp)
         self._directories = gather.directories(home.layout.packs)
         self.facts = self._identify()
-        self._works = {work.name: work for work in self._gathered()}
-        self._donors: Donors | None = None
-        for work in self._works.values():
-            self._decide_refs(work)
-        for work in self._works.values():
-            self._heal(work)
-            self._bring_back(work)
-            self._close(work)
+        self._stocks = {stock.name: stock for stock in self._gathered()}
+        recovery = Recovery(home, self.facts.format, self._stocks)
+        for stock in self._stocks.values():
+            self._decide_refs(stock)
+        for stock in self._stocks.values():
+            recovery.heal(stock)
+            recovery.bring_back(stock)
+            stock.close()
         self.plan = self._plan()
 
     # ------------------------------------------------------------ what the home is
@@ -158,7 +114,7 @@ class Rebuild:
             known = HomeFacts(known.home_id if known else "", name, known.shared if known else bool(mode & 0o020))
         return known
 
-    def _gathered(self) -> Iterator[_Work]:
+    def _gathered(self) -> Iterator[Stock]:
         found: list[tuple[str, AgentFacts, OldAgent | None]] = []
         for name in self._names():
             old = self._old.agents.get(name)
@@ -175,7 +131,7 @@ class Rebuild:
             if chain is None and self._is_agent(name):
                 chain = NOTHING
             if chain is not None:
-                yield _Work(name, facts, old, chain)
+                yield Stock(name, self._layout.pack_dir(name), self.facts.format, facts, old, chain)
 
     def _names(self) -> list[str]:
         """What may be an agent: by packs, by the old catalog, and, where that lacks some, by directories."""
@@ -194,243 +150,29 @@ class Rebuild:
 
     # ------------------------------------------------------------ names
 
-    def _decide_refs(self, work: _Work) -> None:
+    def _decide_refs(self, stock: Stock) -> None:
         """By the chain; where records are lost, by what the old catalog says of the refs that they may have moved."""
-        work.refs = work.chain.replay()
-        if work.chain.lost and work.old is not None:
-            if work.old.refs_whole and work.old.row is not None:
-                work.refs = {}
-            work.refs |= work.old.refs
-
-    def _bring_back(self, work: _Work) -> None:
-        """Tags that no op names: of versions whose op record is lost."""
-        if work.old is not None and work.old.row is not None and work.old.refs_whole:
-            return
-        found: dict[str, list[bytes]] = {}
-        for oid, place in work.facts.objects.items():
-            if place.kind == RecordKind.TAG and (name := self._tag_name(work, oid)) is not None:
-                found.setdefault(name, []).append(oid)
-        named = set(work.refs)
-        named |= {move.ref for link in work.chain.links for move in link.record.moves}
-        for name, oids in sorted(found.items()):
-            if name in named:
-                continue
-            if len(oids) == 1 and not self._missing(work, {name: oids[0]}):
-                work.refs[name] = oids[0]
-                work.brought_back.append(name)
-            else:
-                work.lost_versions.append(name)
-
-    def _tag_name(self, work: _Work, oid: bytes) -> str | None:
-        """The ref that a tag object is for, if it is one of this agent's versions and says what its commit says."""
-        try:
-            width = self.facts.format.width
-            tag = decode_tag(self._read(work, oid), width)
-            commit = decode_commit(self._read(work, tag.target), width)
-            _, trailers = versions.parse_message(commit.message)
-        except (KeyError, KaiError):
-            return None
-        ref = "refs/tags/" + tag.name
-        if (
-            not ref.startswith(tags_prefix(work.name))
-            or ref != f"{tags_prefix(work.name)}v{trailers.get('Kai-Version')}"
-        ):
-            return None
-        return ref
-
-    # ------------------------------------------------------------ objects
-
-    def _read(self, work: _Work, oid: bytes) -> bytes:
-        """The content of a record that was found whole; KeyError if there is none."""
-        source = work.sources.get(oid)
-        if source is not None:
-            return source.load()
-        place = work.facts.objects[oid]
-        return self._content(work, place)
-
-    def _content(self, work: _Work, place: Place) -> bytes:
-        reader = work.readers.get(place.pack)
-        if reader is None:
-            while len(work.readers) >= READERS:
-                work.readers.pop(next(iter(work.readers))).close()
-            reader = packscan.open_reader(self._layout.pack(work.name, place.pack))
-            work.readers[place.pack] = reader
-        return reader.payload(reader.header(place.offset))
-
-    def _close(self, work: _Work) -> None:
-        for reader in work.readers.values():
-            reader.close()
-        work.readers.clear()
-
-    def _missing(self, work: _Work, refs: dict[str, bytes]) -> dict[bytes, tuple[int, str]]:
-        """What is reachable from some refs and cannot be had: by id, the kind that it must be and a ref it is under."""
-        missing: dict[bytes, tuple[int, str]] = {}
-        seen: set[bytes] = set()
-        todo = [
-            (oid, int(Kind.TAG if name.startswith("refs/tags/") else Kind.COMMIT), name) for name, oid in refs.items()
-        ]
-        while todo:
-            oid, kind, ref = todo.pop()
-            if oid in seen:
-                continue
-            seen.add(oid)
-            if not self._has(work, oid, kind):
-                missing[oid] = (kind, ref)
-            elif kind != Kind.BLOB:
-                todo += [(below, what, ref) for below, what in self._below(work, oid, kind)]
-        return missing
-
-    def _has(self, work: _Work, oid: bytes, kind: int) -> bool:
-        if oid in work.sources or oid in work.files:
-            return True
-        place = work.facts.objects.get(oid)
-        if place is None:
-            return False
-        if place.kind == RecordKind.CHUNK_LIST:
-            return kind == Kind.BLOB and self._is_whole(work, oid)
-        return place.kind == kind
-
-    def _is_whole(self, work: _Work, oid: bytes) -> bool:
-        """Whether all chunks of a large blob are there, and make it."""
-        if oid not in work.whole_lists:
-            listed = self._listed(work, oid)
-            digest = self.facts.format.header(Kind.BLOB, sum(size for _, size in listed))
-            for chunk_id, _ in listed:
-                if chunk_id not in work.sources and chunk_id not in work.facts.objects:
-                    return False
-                digest.update(self._read(work, chunk_id))
-            if digest.digest() != oid:
-                return False
-            work.whole_lists.add(oid)
-        return True
-
-    def _listed(self, work: _Work, oid: bytes) -> list[tuple[bytes, int]]:
-        try:
-            pairs = msgpack.unpackb(self._read(work, oid), use_list=False, max_bin_len=64, max_map_len=0)
-            return [(bytes(chunk_id), int(size)) for chunk_id, size in pairs]
-        except (ValueError, TypeError, msgpack.UnpackException):
-            return []
-
-    def _below(self, work: _Work, oid: bytes, kind: int) -> list[tuple[bytes, int]]:
-        data, width = self._read(work, oid), self.facts.format.width
-        try:
-            if kind == Kind.TAG:
-                return [(decode_tag(data, width).target, Kind.COMMIT)]
-            if kind == Kind.COMMIT:
-                commit = decode_commit(data, width)
-                return [(commit.tree, Kind.TREE), *([(commit.parent, Kind.COMMIT)] if commit.parent else [])]
-            entries = decode_tree(data, width)
-            return [(entry.oid, Kind.TREE if entry.mode == DIRECTORY else Kind.BLOB) for _, entry in entries]
-        except MalformedObject:
-            return []
-
-    # ------------------------------------------------------------ healing
-
-    def _heal(self, work: _Work) -> None:
-        """Look for what is missing until nothing more is found: a tree that is back may miss files of its own."""
-        while True:
-            missing = self._missing(work, work.refs)
-            if not missing:
-                break
-            if not sum([self._find(work, oid, kind, ref) for oid, (kind, ref) in missing.items()]):
-                break
-        work.lost = sorted(missing)
-
-    def _find(self, work: _Work, oid: bytes, kind: int, ref: str) -> bool:
-        if any(self._from_other(work, other, oid, kind) for other in self._works.values() if other is not work):
-            return True
-        if kind == Kind.BLOB:
-            return self._from_files(work, oid)
-        data, origin = None, "its view"
-        if kind == Kind.TREE:
-            data = self._look().tree(oid)
-        elif kind == Kind.COMMIT:
-            data = self._look().commit(oid, work.chain)
-        elif kind == Kind.TAG:
-            data, origin = self._tag_again(work, oid, ref), "its commit"
-        if data is None:
-            return False
-        work.sources[oid] = _Source(kind, lambda: data, origin, len(data))
-        return True
-
-    def _from_other(self, work: _Work, other: _Work, oid: bytes, kind: int) -> bool:
-        """The same record in the packs of another agent."""
-        if not self._has(other, oid, kind) or oid in other.files or oid not in other.facts.objects:
-            return False
-        place = other.facts.objects[oid]
-        self._copy_from(work, other, oid)
-        if place.kind == RecordKind.CHUNK_LIST:
-            for chunk_id, _ in self._listed(other, oid):
-                if chunk_id not in work.facts.objects:
-                    self._copy_from(work, other, chunk_id)
-        return True
-
-    def _copy_from(self, work: _Work, other: _Work, oid: bytes) -> None:
-        place = other.facts.objects[oid]
-        origin = f"the packs of {other.name}"
-        work.sources[oid] = _Source(place.kind, lambda: self._content(other, place), origin, place.size)
-
-    def _tag_again(self, work: _Work, oid: bytes, ref: str) -> bytes | None:
-        """A tag says what its commit says: made again, it has the same id."""
-        current = current_ref(work.name).removeprefix(f"refs/heads/{work.name}")
-        for link in work.chain.links:
-            moves = link.record.moves
-            if not any(move.ref == ref for move in moves):
-                continue
-            for move in moves:
-                if move.new is not None and move.ref.endswith(current):
-                    with suppress(KeyError, KaiError):
-                        commit = decode_commit(self._read(work, move.new), self.facts.format.width)
-                        data = tag_of(commit, move.new, ref.removeprefix("refs/tags/"))
-                        if self.facts.format.hash(Kind.TAG, data) == oid:
-                            return data
-        return None
-
-    def _from_files(self, work: _Work, oid: bytes) -> bool:
-        donor = self._look().file(oid)
-        if donor is not None:
-            work.files[oid] = donor
-            return True
-        place = work.facts.objects.get(oid)
-        if place is None or place.kind != RecordKind.CHUNK_LIST:
-            return False
-        found = False
-        for chunk_id, size in self._listed(work, oid):
-            if chunk_id in work.facts.objects or chunk_id in work.sources:
-                continue
-            data = self._look().chunk(chunk_id)
-            if data is None or len(data) != size:
-                return False
-            work.sources[chunk_id] = _Source(RecordKind.CHUNK, _constant(data), "a file that holds it", size)
-            found = True
-        return found
-
-    def _look(self) -> Donors:
-        if self._donors is None:
-            views, workspaces = [], []
-            for name in self._works:
-                directory = self._layout.versions(name)
-                listed = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-                views += [os.path.join(directory, it) for it in listed if not it.startswith(".")]
-                workspaces.append(self._home.local.workspaces.get(name) or self._layout.workspace(name))
-            self._donors = Donors(self.facts.format, views, workspaces, self._home.progress)
-        return self._donors
+        stock.refs = stock.chain.replay()
+        if stock.chain.lost and stock.old is not None:
+            if stock.old.refs_whole and stock.old.row is not None:
+                stock.refs = {}
+            stock.refs |= stock.old.refs
 
     # ------------------------------------------------------------ the plan
 
     def _plan(self) -> RebuildPlan:
-        agents = tuple(self._agent_plan(work) for work in self._works.values())
+        agents = tuple(self._agent_plan(stock) for stock in self._stocks.values())
         packs = tuple(
-            PackAside(work.name, pack, work.facts.packs[pack].damaged)
-            for work in self._works.values()
-            for pack in work.damaged
+            PackAside(stock.name, pack, stock.facts.packs[pack].damaged)
+            for stock in self._stocks.values()
+            for pack in stock.damaged
         )
         return RebuildPlan(agents, packs, tuple(self._scratch()))
 
-    def _agent_plan(self, work: _Work) -> AgentPlan:
+    def _agent_plan(self, stock: Stock) -> AgentPlan:
         healed = [
             Healed(oid.hex(), RecordKind(source.kind).name.lower().replace("_", " "), source.origin)
-            for oid, source in work.sources.items()
+            for oid, source in stock.sources.items()
         ]
         healed += [
             Healed(
@@ -438,19 +180,19 @@ class Rebuild:
                 "blob",
                 f"the file {os.fsdecode(os.path.relpath(donor.path, os.fsencode(self._layout.root)))}",
             )
-            for oid, donor in work.files.items()
+            for oid, donor in stock.files.items()
         ]
-        prefix = tags_prefix(work.name)
+        prefix = tags_prefix(stock.name)
         return AgentPlan(
-            agent=work.name,
-            ops=len(work.chain.links),
-            objects=len(work.facts.objects),
-            versions=sum(name.startswith(prefix) for name in work.refs),
-            lost_ops=work.chain.lost,
+            agent=stock.name,
+            ops=len(stock.chain.links),
+            objects=len(stock.facts.objects),
+            versions=sum(name.startswith(prefix) for name in stock.refs),
+            lost_ops=stock.chain.lost,
             healed=tuple(healed),
-            lost=tuple(oid.hex() for oid in work.lost),
-            brought_back=tuple(work.brought_back),
-            lost_versions=tuple(work.lost_versions),
+            lost=tuple(oid.hex() for oid in stock.lost),
+            brought_back=tuple(stock.brought_back),
+            lost_versions=tuple(stock.lost_versions),
         )
 
     def _scratch(self) -> Iterator[str]:
@@ -472,7 +214,7 @@ class Rebuild:
         fresh: list[str] = []
         temporary = os.path.join(layout.tmp, f"catalog-{secrets.token_hex(8)}")
         try:
-            agents = [self._new_agent(work, number, fresh) for number, work in self._numbered()]
+            agents = [self._new_agent(stock, number, fresh) for number, stock in self._numbered()]
             vfs.make_dirs(layout.tmp, 0o770 if self.facts.shared else 0o700)
             now = self._home.clock.now_ns()
             op = Op("repair", secrets.token_hex(8), str(self._home.actor), now, REASON)
@@ -488,108 +230,86 @@ class Rebuild:
         newcatalog.swap(vfs, layout, quarantine)
         self._set_aside(quarantine)
 
-    def _numbered(self) -> list[tuple[int, _Work]]:
+    def _numbered(self) -> list[tuple[int, Stock]]:
         """The agents with their numbers: the old ones, as far as they are known."""
         taken = {
-            work.old.row.id: work.name
-            for work in self._works.values()
-            if work.old is not None and work.old.row is not None
+            stock.old.row.id: stock.name
+            for stock in self._stocks.values()
+            if stock.old is not None and stock.old.row is not None
         }
         by_name = {name: number for number, name in taken.items()}
-        free = iter(number for number in range(1, len(self._works) + max(taken, default=0) + 2) if number not in taken)
-        return [(by_name.get(name) or next(free), work) for name, work in self._works.items()]
+        free = iter(number for number in range(1, len(self._stocks) + max(taken, default=0) + 2) if number not in taken)
+        return [(by_name.get(name) or next(free), stock) for name, stock in self._stocks.items()]
 
-    def _new_agent(self, work: _Work, number: int, fresh: list[str]) -> NewAgent:
-        moved = self._write_fresh(work, fresh)
-        row = work.old.row if work.old is not None else None
-        chain = work.chain
+    def _new_agent(self, stock: Stock, number: int, fresh: list[str]) -> NewAgent:
+        moved = freshpacks.write(self._home, stock, fresh, shared=self.facts.shared)
+        row = stock.old.row if stock.old is not None else None
+        chain = stock.chain
         first = chain.links[0].record.op.time_ns if chain.links else self._home.clock.now_ns()
         removed = max((link.record.op.time_ns for link in chain.links if link.record.op.verb == "remove"), default=0)
         agent = NewAgent(
             AgentRow(
                 number,
-                work.name,
+                stock.name,
                 row.created_ns if row else first,
                 chain.seq,
                 chain.head,
-                row.removed_ns if row else removed,
+                row.removed_ns if row and not chain.links else removed,
             ),
             former=sorted(
-                {name for name in chain.names if name != work.name}
-                | {name for name, now in self._old.former.items() if now == work.name}
+                {name for name in chain.names if name != stock.name}
+                | {name for name, now in self._old.former.items() if now == stock.name}
             ),
             links=[_moved(link, moved) for link in chain.links],
-            refs=work.refs,
-            intents=work.old.intents if work.old is not None else [],
+            refs=stock.refs,
+            intents=stock.old.intents if stock.old is not None else [],
         )
-        if work.old is not None:
+        if stock.old is not None:
             lost = [seq for first_, last in chain.lost for seq in range(first_, last + 1)]
-            agent.kept = [row for seq in lost for row in work.old.reflog.get(seq, {}).values()]
-        self._index(work, agent, moved)
+            agent.kept = [row for seq in lost for row in stock.old.reflog.get(seq, {}).values()]
+        self._index(stock, agent, moved)
         replayed = chain.replay()
         agent.moves = [
-            Move(name, replayed.get(name), work.refs.get(name))
-            for name in sorted({*replayed, *work.refs})
-            if replayed.get(name) != work.refs.get(name)
+            Move(name, replayed.get(name), stock.refs.get(name))
+            for name in sorted({*replayed, *stock.refs})
+            if replayed.get(name) != stock.refs.get(name)
         ]
         return agent
 
-    def _index(self, work: _Work, agent: NewAgent, moved: dict[bytes, Place]) -> None:
+    def _index(self, stock: Stock, agent: NewAgent, moved: dict[bytes, Place]) -> None:
         """The rows of packs, and of the objects in them that can be had."""
-        damaged = set(work.damaged)
-        known = work.old.packs if work.old is not None else {}
-        for name, pack in work.facts.packs.items():
+        damaged = set(stock.damaged)
+        known = stock.old.packs if stock.old is not None else {}
+        for name, pack in stock.facts.packs.items():
             if name in damaged:
                 continue
             state = PackState.SEALED if pack.sealed else PackState.FAILED if pack.torn else PackState.OPEN
             row = known.get(name)
             if row is not None and row["state"] == PackState.FAILED:
                 state = PackState.FAILED
-            self._sync(work.name, name)
+            self._sync(stock.name, name)
             agent.packs.append(PackRow(row["id"] if row else 0, agent.row.id, name, state.value, pack.end))
         for name in {place.pack for place in moved.values()}:
             end = max(place.offset + place.length for place in moved.values() if place.pack == name)
             agent.packs.append(PackRow(0, agent.row.id, name, PackState.OPEN.value, end))
         agent.packs.sort(key=lambda pack: (pack.id == 0, pack.id))
-        shared = {name for name in work.facts.packs if self._is_linked(work.name, name)}
-        reached = self._reached(work) if shared else set()
-        for oid, there in {**work.facts.objects, **moved}.items():
+        shared = {name for name in stock.facts.packs if self._is_linked(stock.name, name)}
+        reached = stock.reached() if shared else set()
+        for oid, there in {**stock.facts.objects, **moved}.items():
             if there.pack in damaged or there.kind == RecordKind.OP or (there.pack in shared and oid not in reached):
                 continue
             size = there.size
             if there.kind == RecordKind.CHUNK_LIST:
-                listed = self._listed_at(work, there)
-                if not all(chunk_id in moved or chunk_id in work.facts.objects for chunk_id, _ in listed):
+                listed = stock.listed_at(there)
+                if not all(chunk_id in moved or chunk_id in stock.facts.objects for chunk_id, _ in listed):
                     continue  # without all of its chunks it is not there: a commit of the same file brings it back
                 size = sum(length for _, length in listed)
             agent.objects[oid] = (there.pack, ObjectRow(oid, there.kind, 0, there.offset, there.length, size))
-        self._close(work)
+        stock.close()
 
     def _is_linked(self, agent: str, pack: str) -> bool:
         """Whether another agent has the pack too: then it holds things that are not this one's."""
         return os.stat(self._layout.pack(agent, pack)).st_nlink > 1
-
-    def _reached(self, work: _Work) -> set[bytes]:
-        """The ids of all that refs, or moves of refs, name."""
-        named = {oid for link in work.chain.links for move in link.record.moves for oid in (move.old, move.new) if oid}
-        reached: set[bytes] = set()
-        todo = [*named, *work.refs.values()]
-        while todo:
-            oid = todo.pop()
-            place = work.facts.objects.get(oid)
-            if oid in reached or (place is None and oid not in work.sources):
-                continue
-            reached.add(oid)
-            kind = place.kind if place is not None else work.sources[oid].kind
-            if kind == RecordKind.CHUNK_LIST:
-                reached |= {chunk_id for chunk_id, _ in self._listed(work, oid)}
-            elif kind in (Kind.TAG, Kind.COMMIT, Kind.TREE):
-                todo += [below for below, _ in self._below(work, oid, kind)]
-        return reached
-
-    def _listed_at(self, work: _Work, place: Place) -> list[tuple[bytes, int]]:
-        pairs = msgpack.unpackb(self._content(work, place), use_list=False, max_bin_len=64, max_map_len=0)
-        return [(bytes(chunk_id), int(size)) for chunk_id, size in pairs]
 
     def _sync(self, agent: str, pack: str) -> None:
         """What a pack holds past its committed end may not be on the disk yet, and is named from now on."""
@@ -598,69 +318,6 @@ class Rebuild:
             self._home.vfs.sync(fd)
         finally:
             self._home.vfs.close(fd)
-
-    # ------------------------------------------------------------ fresh packs
-
-    def _write_fresh(self, work: _Work, fresh: list[str]) -> dict[bytes, Place]:
-        """Write the good records of damaged packs, and what was healed, to a new pack; where they lie now."""
-        damaged = set(work.damaged)
-        if not damaged and not work.sources and not work.files:
-            return {}
-        vfs, layout, level = self._home.vfs, self._layout, self._home.settings.compress_level
-        name = secrets.token_hex(8)
-        path = layout.pack(work.name, name)
-        vfs.make_dirs(layout.pack_dir(work.name), 0o770 if self.facts.shared else 0o700)
-        fresh.append(path)
-        writer = PackWriter.create(vfs, path)
-        moved: dict[bytes, Place] = {}
-
-        def add(kind: int, oid: bytes, data: bytes) -> None:
-            if oid not in moved:
-                where = writer.add(kind, oid, data, level)
-                moved[oid] = Place(name, where.offset, where.length, kind, len(data))
-
-        try:
-            for oid, place in work.facts.objects.items():
-                if place.pack in damaged:
-                    add(place.kind, oid, self._content(work, place))
-            for oid, (_, place) in work.facts.ops.items():
-                if place.pack in damaged:
-                    add(place.kind, oid, self._content(work, place))
-            for oid, source in work.sources.items():
-                add(source.kind, oid, source.load())
-            for oid, donor in work.files.items():
-                self._add_file(oid, donor, add)
-            writer.sync()
-        finally:
-            writer.close()
-            self._close(work)
-        vfs.sync_dir(layout.pack_dir(work.name))
-        vfs.sync_dir(layout.packs)
-        return moved
-
-    def _add_file(self, oid: bytes, donor: Donor, add: Callable[[int, bytes, bytes], None]) -> None:
-        """A blob from a file, as a commit would store it; ChecksumMismatch if it changed meanwhile."""
-        if donor.is_link or donor.size <= self._home.settings.chunks_threshold:
-            data = donor.read()
-            self._same(self.facts.format.hash(Kind.BLOB, data), oid)
-            add(RecordKind.BLOB, oid, data)
-            return
-        digest = self.facts.format.header(Kind.BLOB, donor.size)
-        listing: list[tuple[bytes, int]] = []
-        with open(donor.path, "rb") as file:
-            for piece in chunks(file):
-                digest.update(piece)
-                chunk_id = hashlib.sha256(piece).digest()
-                listing.append((chunk_id, len(piece)))
-                add(RecordKind.CHUNK, chunk_id, piece)
-        self._same(digest.digest(), oid)
-        add(RecordKind.CHUNK_LIST, oid, msgpack.packb(listing))
-
-    def _same(self, found: bytes, wanted: bytes) -> None:
-        if found != wanted:
-            raise ChecksumMismatch(
-                "a file changed while bytes were taken from it", unchanged="nothing was repaired", hint="run it again"
-            )
 
     # ------------------------------------------------------------ what goes aside
 
@@ -674,23 +331,9 @@ class Rebuild:
             set_aside(vfs, os.path.join(layout.kai, relative), parent)
 
 
-def set_aside(vfs: Vfs, path: str, directory: str) -> None:
-    """Move a file or directory into the quarantine, under its own name."""
-    if not os.path.lexists(path):
-        return
-    vfs.make_dirs(directory)
-    vfs.rename(path, os.path.join(directory, os.path.basename(path)))
-    vfs.sync_dir(directory)
-    vfs.sync_dir(os.path.dirname(path))
-
-
 def _moved(link: Link, moved: dict[bytes, Place]) -> Link:
     place = moved.get(link.record.digest)
     return link if place is None else replace(link, place=place)
-
-
-def _constant(data: bytes) -> Callable[[], bytes]:
-    return lambda: data
 
 
 def _is_name(name: str) -> bool:

@@ -16,9 +16,9 @@ from kaivc.dirtree import DirTree
 from kaivc.errors import AgentBusy, KaiError, LockTimeout
 from kaivc.findings import Finding
 from kaivc.names import RefName, tags_prefix
+from kaivc.quarantine import set_aside
 from kaivc.repository import LOCK_POLL, OpenHome, Repository
 from kaivc.storage.damage import Severity
-from kaivc.vfs import Vfs
 from kaivc.views import View, drop_directory
 
 NAMED = 5
@@ -55,22 +55,6 @@ def _locked(home: OpenHome, path: str, name: str) -> int:
         home.sleep(pause)
         waited += pause
     return fd
-
-
-def set_aside(vfs: Vfs, path: str, directory: str) -> None:
-    """Move a file or directory into the quarantine, under its own name."""
-    if not os.path.lexists(path):
-        return
-    vfs.make_dirs(directory)
-    if os.path.isdir(path) and not os.path.islink(path):
-        fd = vfs.open_dir(path)
-        try:
-            vfs.chmod_fd(fd, 0o700)  # one that nobody may write cannot be moved
-        finally:
-            vfs.close(fd)
-    vfs.rename(path, os.path.join(directory, os.path.basename(path)))
-    vfs.sync_dir(directory)
-    vfs.sync_dir(os.path.dirname(path))
 
 
 # ---------------------------------------------------------------- one agent

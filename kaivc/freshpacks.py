@@ -1,0 +1,87 @@
+"""A fresh pack for what is worth keeping of damaged ones, and for what was found again."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+
+import msgpack
+
+from kaivc.errors import ChecksumMismatch
+from kaivc.healing import Donor
+from kaivc.repository import OpenHome
+from kaivc.stock import Stock
+from kaivc.storage.chunking import chunks
+from kaivc.storage.gather import Place
+from kaivc.storage.gitobjects import Kind
+from kaivc.storage.pack import PackWriter, RecordKind
+
+Add = Callable[[int, bytes, bytes], None]
+
+
+def write(home: OpenHome, stock: Stock, fresh: list[str], *, shared: bool) -> dict[bytes, Place]:
+    """Write the good records of damaged packs, and what was healed, to a new pack, whose path goes to ``fresh``.
+
+    Where they lie now; ChecksumMismatch if a file that bytes are taken from changes meanwhile.
+    """
+    damaged = set(stock.damaged)
+    if not damaged and not stock.sources and not stock.files:
+        return {}
+    vfs, layout, level = home.vfs, home.layout, home.settings.compress_level
+    name = secrets.token_hex(8)
+    path = layout.pack(stock.name, name)
+    vfs.make_dirs(layout.pack_dir(stock.name), 0o770 if shared else 0o700)
+    fresh.append(path)
+    writer = PackWriter.create(vfs, path)
+    moved: dict[bytes, Place] = {}
+
+    def add(kind: int, oid: bytes, data: bytes) -> None:
+        if oid not in moved:
+            where = writer.add(kind, oid, data, level)
+            moved[oid] = Place(name, where.offset, where.length, kind, len(data))
+
+    try:
+        for oid, place in stock.facts.objects.items():
+            if place.pack in damaged:
+                add(place.kind, oid, stock.content(place))
+        for oid, (_, place) in stock.facts.ops.items():
+            if place.pack in damaged:
+                add(place.kind, oid, stock.content(place))
+        for oid, source in stock.sources.items():
+            add(source.kind, oid, source.load())
+        for oid, donor in stock.files.items():
+            _add_file(home, stock, oid, donor, add)
+        writer.sync()
+    finally:
+        writer.close()
+        stock.close()
+    vfs.sync_dir(layout.pack_dir(stock.name))
+    vfs.sync_dir(layout.packs)
+    return moved
+
+
+def _add_file(home: OpenHome, stock: Stock, oid: bytes, donor: Donor, add: Add) -> None:
+    """A blob from a file, as a commit would store it; ChecksumMismatch if it changed meanwhile."""
+    if donor.is_link or donor.size <= home.settings.chunks_threshold:
+        data = donor.read()
+        _same(stock.format.hash(Kind.BLOB, data), oid)
+        add(RecordKind.BLOB, oid, data)
+        return
+    digest = stock.format.header(Kind.BLOB, donor.size)
+    listing: list[tuple[bytes, int]] = []
+    with open(donor.path, "rb") as file:
+        for piece in chunks(file):
+            digest.update(piece)
+            chunk_id = hashlib.sha256(piece).digest()
+            listing.append((chunk_id, len(piece)))
+            add(RecordKind.CHUNK, chunk_id, piece)
+    _same(digest.digest(), oid)
+    add(RecordKind.CHUNK_LIST, oid, msgpack.packb(listing))
+
+
+def _same(found: bytes, wanted: bytes) -> None:
+    if found != wanted:
+        raise ChecksumMismatch(
+            "a file changed while bytes were taken from it", unchanged="nothing was repaired", hint="run it again"
+        )
