@@ -14,6 +14,7 @@ from kaivc.yamltext import located, shown
 
 IGNORE_FILE: Final = b".kaiignore"
 MAX_BYTES: Final = 64 * 1024
+SLASH: Final = ord("/")
 
 _NEVER_KEPT = (".git", ".kai")
 _KEYS = ("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519")
@@ -68,6 +69,11 @@ class IgnoreRules:
             if verdict is not None:
                 return verdict
         return name in _NAMES or name.startswith(b".env") or name.endswith(_SUFFIXES)
+
+    def leave_out(self, path: bytes) -> bool:
+        """Whether a walk from the root down comes past no file of that path."""
+        above = (path[:at] for at, byte in enumerate(path) if byte == SLASH)
+        return any(self.ignored(each, True) for each in above) or self.ignored(path, False)
 
 
 def _read(data: bytes, source: str) -> list[Pattern]:

@@ -238,11 +238,14 @@ class Mover:
         manifest = self._manifest_of(target)
         with self._corrupt():
             files = trees.flatten(self._repo.store, target.tree_oid)
+            beside = plans.none_of_it(self._repo, capture.files, self._left_files, files)
         planner = Planner(self._repo, capture, self._left.oid, files, self._left_manifest, manifest, capturer.add)
         known = capture.files.keys() | files.keys()
         where = f"neither in the workspace nor in {revisions.name_of(self._repo, target)}"
         keep = paths.chosen(self._move.keep, known, where, unchanged="nothing moved")
-        return planner.plan(self._op_id, only=self._move.only, keep=keep, live=self._move.live, force=self._move.force)
+        move, only = self._move, self._move.only
+        beside = beside if only is None else frozenset()
+        return planner.plan(self._op_id, only=only, keep=keep, beside=beside, live=move.live, force=move.force)
 
     def _manifest_of(self, target: AgentVersion) -> Manifest:
         """A backup may hold a manifest that was being written."""
@@ -305,7 +308,7 @@ class Mover:
             op,
             todo,
             lambda db: caches.put_known_files(
-                db, repo.id, {name: capture.known.get(name, {}) for name in capture.changed}
+                db, repo.id, {name: capture.known.get(name, {}) for name in capture.changed}, repo.home.boot
             ),
         )
         done = self._describe(capture, plan, dirty)

@@ -13,12 +13,13 @@ import msgpack
 from kaivc import manifest as manifests
 from kaivc.capture import Capture
 from kaivc.dirtree import DirTree
-from kaivc.errors import Incompatible
+from kaivc.errors import Incompatible, InvalidManifest
+from kaivc.ignore import IGNORE_FILE, MAX_BYTES, IgnoreRules
 from kaivc.manifest import Manifest, StateClass, strictest
 from kaivc.names import ObjectId
 from kaivc.repository import Repository
 from kaivc.sqlitefiles import SIDE_SUFFIXES
-from kaivc.storage.gitobjects import Entry, Kind
+from kaivc.storage.gitobjects import SYMLINK, Entry, Kind
 from kaivc.trees import Change, Files, show
 
 
@@ -109,6 +110,26 @@ def difference(live: Files, files: Files, *several: Manifest) -> Difference:
     return Difference(tuple(changes), tuple(kept))
 
 
+def none_of_it(repo: Repository, live: Files, left: Files, target: Files) -> frozenset[bytes]:
+    """What is in the workspace only, ``target`` ignores, and ``left``, the version that is left, does not hold so.
+
+    It may have been ignored before: a restore must not take it away.
+    """
+    alone = [path for path, entry in live.items() if path not in target and left.get(path) != entry]
+    rules = _rules_of(repo, target.get(IGNORE_FILE)) if alone else IgnoreRules()
+    return frozenset(path for path in alone if rules.leave_out(path))
+
+
+def _rules_of(repo: Repository, entry: Entry | None) -> IgnoreRules:
+    """The ignore rules of a version; the defaults if it has none, or (a backup may hold any) none that can be read."""
+    if entry is None or entry.mode == SYMLINK or repo.store.size(entry.oid) > MAX_BYTES:
+        return IgnoreRules()
+    try:
+        return IgnoreRules.parse(repo.store.read(entry.oid, Kind.BLOB))
+    except InvalidManifest:
+        return IgnoreRules()
+
+
 # ---------------------------------------------------------------- plan
 
 
@@ -142,19 +163,20 @@ class Planner:
         *,
         only: Collection[bytes] | None = None,
         keep: Collection[bytes] = (),
+        beside: Collection[bytes] = (),
         live: bool = False,
         force: bool = False,
     ) -> RestorePlan:
         """The plan; Incompatible when something is in the way, or, without ``force``, a counter cannot be read.
 
-        ``only`` bounds it to paths; paths of ``keep`` stay, whatever their class.
+        ``only`` bounds it to paths; paths of ``keep`` stay, whatever their class; those ``beside`` are passed over.
         """
         writes: list[Write] = []
         removes: list[bytes] = []
         kept: list[bytes] = []
         reasons: list[str] = []
         for path in sorted(self._capture.files.keys() | self._target.keys()):
-            if only is not None and path not in only:
+            if path in beside or (only is not None and path not in only):
                 continue
             here, there = self._capture.files.get(path), self._target.get(path)
             if here == there:

@@ -185,6 +185,33 @@ def test_what_stands_where_the_target_has_a_file(agent: Agent, kind: str) -> Non
         assert (Path(agent.repository.layout.root).parent / "out" / "it").read_bytes() == b"PRECIOUS"
 
 
+@pytest.mark.parametrize("keep", [(), ("kept",)])
+def test_what_an_older_version_does_not_ignore_survives_a_visit_to_it(agent: Agent, keep: tuple[str, ...]) -> None:
+    newer = {"a": b"2", ".kaiignore": b"venv/\n*.log\nkept\n"}
+    two(agent, {"a": b"1", "kept": b"1"}, newer)
+    mine = {"venv/bin/x": b"mine", "d/e.log": b"mine", "kept": b"mine"}
+    write(agent.workspace, newer | mine)
+    agent.rollback("v1.0.0", keep=keep)
+    older = {"a": b"1", **mine} | ({} if keep else {"kept": b"1"})
+    assert read(agent.workspace) == older
+    agent.undo()
+    assert read(agent.workspace) == newer | mine
+    agent.redo()
+    assert read(agent.workspace) == older
+    agent.rollback("v1.1.0")
+    assert read(agent.workspace) == newer | {path: data for path, data in mine.items() if older[path] == data}
+    assert not agent.status().dirty
+
+
+def test_what_a_version_holds_goes_though_the_target_ignores_it(agent: Agent) -> None:
+    two(agent, {"a": b"1", ".kaiignore": b"note\n"}, {"a": b"2", "note": b"2"})
+    write(agent.workspace, {"a": b"2", "note": b"2", "other": b"2"})
+    agent.rollback("v1.0.0")
+    assert read(agent.workspace) == {"a": b"1", ".kaiignore": b"note\n"}
+    agent.undo()
+    assert read(agent.workspace) == {"a": b"2", "note": b"2", "other": b"2"}
+
+
 def test_an_unreadable_file_does_not_hold_up_a_rollback(agent: Agent) -> None:
     two(agent, {"a": b"1"}, {"a": b"2"})
     (agent.workspace / "locked").write_bytes(b"x")
