@@ -25,14 +25,13 @@ from typing import Any, NoReturn
 from kaivc.errors import InvalidLayout, InvalidName, UnreadablePath
 from kaivc.layout import META_FILE
 from kaivc.names import Version, nearest
+from kaivc.storage.gitobjects import LAST_SECOND
 from kaivc.trees import show
 from kaivc.versions import SNAPSHOT_TYPES, check_notes
 
 META = META_FILE.decode()
 MAX_META = 256 << 10
 MAX_CURRENT = 4096
-LAST_SECOND = 253_402_300_799
-"""The end of the year 9999."""
 NAMED = 6
 """How many paths a message names."""
 EXPECTED = frozenset(["versions", "current", "workspace", "snapshot_temp"])
@@ -327,7 +326,9 @@ class _Reader:
                 raise ValueError("no time")  # noqa: TRY301 - one way out for all that is none
             zone = match[3] or "Z"
             offset = "+00:00" if zone in "Zz" else zone
-            seconds = int(datetime.fromisoformat(f"{match[1]}T{match[2]}{offset}").astimezone(UTC).timestamp())
+            leap = match[2].endswith(":60")
+            clock = f"{match[2][:-2]}59" if leap else match[2]
+            seconds = int(datetime.fromisoformat(f"{match[1]}T{clock}{offset}").astimezone(UTC).timestamp()) + leap
         except (ValueError, OverflowError) as error:
             raise self._wrong(
                 "created", f"is no time: {self._shown('created')}", "write 2026-11-01T12:00:00Z"

@@ -211,7 +211,7 @@ class _Importer:
             times = [os.lstat(os.path.join(root, path)).st_mtime_ns for path in capture.files or [b""]]
         except FileNotFoundError as error:
             raise _changed(folder.name) from error
-        return max(0, max(times) // 1_000_000_000)
+        return min(max(0, max(times) // 1_000_000_000), folders.LAST_SECOND)  # a disk takes any
 
     def _check(self, folder: Folder, capture: Capture) -> None:
         """Compare the checksums that the folder states."""

@@ -9,6 +9,7 @@ import random
 import shutil
 import socket
 import sqlite3
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
@@ -202,6 +203,21 @@ def test_source_date_epoch_stands_for_a_time_that_is_not_said(tmp_path: Path) ->
     home = make_home(tmp_path / "home")
     object.__setattr__(home.opened, "environ", {**home.opened.environ, "SOURCE_DATE_EPOCH": "1000000000"})
     assert [it.created for it in imported(home, root).versions()] == ["2001-09-09T01:46:40Z", "2026-01-01T00:00:00Z"]
+
+
+def test_a_time_that_no_text_can_say_is_the_last_that_one_can(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else tmp_path) as memory:
+        root = make_tree(Path(memory) / "t", {"1.0.0": {"a": b"1"}})
+        os.utime(root / "versions/1.0.0/a", (3e11, 3e11))
+        if (root / "versions/1.0.0/a").stat().st_mtime != 3e11:
+            pytest.skip("no disk here that keeps such a time")
+        home = make_home(tmp_path / "home")
+        assert [it.created for it in imported(home, root).versions()] == ["9999-12-31T23:59:59Z"]
+
+
+def test_a_leap_second_is_a_time(tmp_path: Path) -> None:
+    root = make_tree(tmp_path / "t", {"1.0.0": V1}, {"1.0.0": {"created": "2016-12-31T23:59:60Z"}})
+    assert imported(make_home(tmp_path / "home"), root).versions()[0].created == "2017-01-01T00:00:00Z"
 
 
 def test_what_a_meta_says_is_kept(tmp_path: Path) -> None:
