@@ -15,29 +15,47 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kaivc.errors import NoSpace, StorageFailed
+from kaivc.errors import NoSpace, StorageError, StorageFailed
 
 Path = str | bytes
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_HINTS = {
+    errno.EMFILE: "let the process have more files open (`ulimit -n`), then run the command again",
+    errno.ENFILE: "the system has too many files open: end some programs, then run the command again",
+    errno.EROFS: "the file system has become read-only, perhaps for a fault of the disk (`dmesg` tells): mount it "
+    "writable, then run the command again",
+    errno.EFBIG: "let files be larger (`ulimit -f`), then run the command again",
+}
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def mapped(doing: str, path: object) -> Iterator[None]:
+def mapped(doing: str, path: Path | int) -> Iterator[None]:
     """Turn an OSError into NoSpace or StorageFailed that says what was being done."""
     try:
         yield
     except OSError as error:
-        name = os.fsdecode(path) if isinstance(path, (str, bytes)) else str(path)
-        what = f"{doing} {name!r}: {error.strerror or error}"
-        if error.errno in _FULL:
-            raise NoSpace(what, hint="free some space (`df -h`, quota), then run the command again") from error
-        raise StorageFailed(
-            what, hint="check permissions and the health of the disk, then run the command again"
-        ) from error
+        raise refused(doing, path, error) from error
+
+
+def refused(doing: str, path: Path | int, error: OSError) -> StorageError:
+    """What the system said as NoSpace or StorageFailed; ``path`` may be a descriptor."""
+    name = _name_of(path) if isinstance(path, int) else os.fsdecode(path)
+    what = f"{doing} {name!r}: {error.strerror or error}"
+    if error.errno in _FULL:
+        return NoSpace(what, hint="free some space (`df -h`, quota), then run the command again")
+    hint = "check permissions and the health of the disk, then run the command again"
+    return StorageFailed(what, hint=_HINTS.get(error.errno or 0, hint))
+
+
+def _name_of(fd: int) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return f"descriptor {fd}"
 
 
 class Vfs:
@@ -56,7 +74,11 @@ class Vfs:
         """Open a file, made if absent, that every write goes to the end of."""
         with mapped("opening", path):
             fd = os.open(path, _APPEND, mode)
-            self._share(fd, mode)
+            try:
+                self._share(fd, mode)
+            except BaseException:
+                os.close(fd)
+                raise
             return fd
 
     def _share(self, fd: int, mode: int) -> None:
@@ -69,7 +91,10 @@ class Vfs:
         with mapped("writing", fd):
             view = memoryview(data)
             while view:
-                view = view[os.write(fd, view) :]
+                written = os.write(fd, view)
+                if not written:
+                    raise OSError(errno.EIO, "the system wrote nothing")
+                view = view[written:]
 
     def skip(self, fd: int, count: int) -> None:
         """Leave a hole of ``count`` bytes."""
@@ -103,6 +128,37 @@ class Vfs:
         finally:
             self.close(fd)
         self.rename(temporary, path)
+        self.sync_dir(os.path.dirname(path))
+
+    def hand_over(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Give a file to whoever asked for it: wholly or not at all, and nothing beside it is touched.
+
+        A device or a pipe is written to, not replaced.
+        """
+        try:
+            is_plain = stat.S_ISREG(os.stat(path).st_mode)
+        except OSError:
+            is_plain = True  # absent, or a link to nowhere
+        if not is_plain:
+            with mapped("opening", path):
+                fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+            try:
+                self.write(fd, data)
+            finally:
+                self.close(fd)
+            return
+        temporary = f"{path}.{os.urandom(8).hex()}"
+        fd = self.create(temporary, mode)
+        try:
+            try:
+                self.write(fd, data)
+                self.sync(fd)
+            finally:
+                self.close(fd)
+            self.rename(temporary, path)
+        except BaseException:
+            self.unlink(temporary, missing_ok=True)
+            raise
         self.sync_dir(os.path.dirname(path))
 
     # ------------------------------------------------------------ names
@@ -195,7 +251,7 @@ class Vfs:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StorageFailed(f"removing {os.fsdecode(path)!r}: {error.strerror}") from error
+            raise refused("removing", path, error) from error
         if not stat.S_ISDIR(status.st_mode):
             self.unlink(path, at)
             return
@@ -203,7 +259,7 @@ class Vfs:
         try:
             if not status.st_mode & stat.S_IWUSR:
                 self.chmod_fd(fd, 0o700)
-            with os.scandir(fd) as entries:
+            with mapped("listing", fd), os.scandir(fd) as entries:
                 listing = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
             for name, is_dir in listing:
                 if is_dir:
@@ -226,7 +282,18 @@ class Vfs:
         with mapped("setting the mode of", fd):
             os.fchmod(fd, mode)
 
-    # ------------------------------------------------------------ locks and the disk's clock
+    # ------------------------------------------------------------ locks, and what the machine says of itself
+
+    def boot_id(self) -> str:
+        """What names the time since the machine was started; empty where it does not say.
+
+        What was written and not synced before another start may be gone, whatever its inode looks like.
+        """
+        try:
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+                return file.read(64).strip()
+        except (OSError, ValueError):
+            return ""
 
     def lock(self, path: str, *, shared: bool = False) -> int | None:
         """Lock a file (flock), made if absent; None when another holds it.
@@ -239,11 +306,19 @@ class Vfs:
         except BlockingIOError:
             os.close(fd)
             return None
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     def flock(self, fd: int, *, shared: bool = False) -> None:
         """Lock an open file; BlockingIOError when another holds it."""
-        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise refused("locking", fd, error) from error
 
     def disk_now_ns(self, path: str) -> int:
         """The time that the file system gives to a write now, in ns; ``path`` is a scratch file."""

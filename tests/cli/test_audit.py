@@ -4,12 +4,15 @@ import base64
 import hashlib
 import os
 import re
+import stat
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kaivc.errors import NoSpace
+from kaivc.vfs import Vfs
 from tests.cli.conftest import Kai
 
 SCRIPT = "<script>alert(1)</script>"
@@ -182,6 +185,58 @@ def test_a_file_is_replaced_whole_even_if_it_is_a_link(kai: Kai, home: Path, tmp
     assert kai("audit", "-o", str(tmp_path / "report")).code == 0
     assert target.read_text() == "keep"
     assert (tmp_path / "report").read_text().startswith("audit of")
+
+
+def test_a_device_or_a_pipe_is_written_to_and_stays_what_it_is(kai: Kai, home: Path, tmp_path: Path) -> None:
+    """As root, a report to /dev/null must not put a file in the place of /dev/null."""
+    full = tmp_path / "full"
+    try:
+        os.mknod(full, stat.S_IFCHR | 0o666, os.makedev(1, 7))
+        full.open("wb").close()
+    except PermissionError:
+        pytest.skip("no device can be made, or opened, here")
+    done = kai("audit", "-o", str(full))
+    assert (done.code, done.out) == (11, "")
+    assert stat.S_ISCHR(full.lstat().st_mode)
+    (tmp_path / "link").symlink_to(full)
+    assert kai("audit", "-o", str(tmp_path / "link")).code == 11
+    assert (tmp_path / "link").is_symlink()
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        done = kai("audit", "-o", str(tmp_path / "pipe"))
+        assert done.code == 0
+        assert os.read(reader, 1 << 20).decode() == done.out
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").lstat().st_mode)
+
+
+def test_no_file_beside_the_report_is_touched(
+    kai: Kai, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "report.new").write_text("keep")
+    (tmp_path / "report").write_text("old")
+    assert kai("audit", "-o", str(tmp_path / "report")).code == 0
+    assert (tmp_path / "report.new").read_text() == "keep"
+    there = sorted(tmp_path.iterdir())
+    whole = (tmp_path / "report").read_bytes()
+
+    def fail(*_: object) -> None:
+        raise NoSpace("full")
+
+    monkeypatch.setattr(Vfs, "sync", fail)
+    assert kai("audit", "-o", str(tmp_path / "report")).code == 11
+    assert sorted(tmp_path.iterdir()) == there
+    assert (tmp_path / "report").read_bytes() == whole
+
+
+def test_a_report_goes_where_a_link_to_a_directory_leads(kai: Kai, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    (tmp_path / "there").symlink_to("place")
+    done = kai("audit", "-o", str(tmp_path / "there/report"))
+    assert (done.code, done.err) == (0, "")
+    assert (tmp_path / "place/report").read_text() == done.out
 
 
 @pytest.mark.parametrize(

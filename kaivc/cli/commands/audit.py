@@ -56,7 +56,9 @@ def audit(
         _check_output(home, file)
     report = home.audit(agent, rev, expect_head=expect_head)
     if file is not None:
-        home.opened.vfs.replace(os.path.abspath(file), _rendered(report, html=html, json=door.json), 0o644)
+        folder, name = os.path.split(os.path.abspath(file))
+        to = os.path.join(os.path.realpath(folder), name)
+        home.opened.vfs.hand_over(to, _rendered(report, html=html, json=door.json))
     if html and file is None:
         door.write(_rendered(report, html=True, json=False), flush=True)
     else:
