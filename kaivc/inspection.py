@@ -21,7 +21,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from kaivc import findings, inforce, versions
@@ -30,7 +30,7 @@ from kaivc.findings import Finding
 from kaivc.layout import META_FILE, UNFINISHED, link_target
 from kaivc.names import ObjectId, RefName, Version, tags_prefix
 from kaivc.repository import OpenHome, Repository
-from kaivc.storage import fsck, homefile, journal
+from kaivc.storage import fsck, gather, homefile, journal
 from kaivc.storage.catalog import AgentRow
 from kaivc.storage.damage import AgentCheck, Damage, Severity
 from kaivc.storage.salvage import good_rows
@@ -41,6 +41,7 @@ from kaivc.walk import Walk, roots
 SCRATCH = (".new-", ".old-")
 MAX_LOG_LINE = 1 << 20
 MAX_META = 4 << 20
+CUT = "not seen since the machine was started: its next use makes it anew"
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,10 @@ def view(repo: Repository, version: AgentVersion) -> list[Finding]:
         return [Finding("view", error.what, repo.name, (version.tag,))]
     except OSError as error:
         return [Finding("view", f"the view cannot be read: {error.strerror}", repo.name, (version.tag,))]
-    return [_in_view(one, version, it) for it in problems]
+    found = [_in_view(one, version, it) for it in problems]
+    if found and one.may_be_cut():
+        return [replace(it, severity=Severity.WARNING, problem=f"{it.problem} ({CUT})") for it in found]
+    return found
 
 
 def _in_view(one: View, version: AgentVersion, it: Problem) -> Finding:
@@ -363,10 +367,14 @@ def beside(root: str, agents: set[str], packs: str) -> list[Finding]:
     """Scratch of cut commands in the home itself, and packs of agents that the catalog does not know."""
     left = [name for name in sorted(os.listdir(root)) if name.startswith((".new-", ".kai-new-"))]
     said = [Finding("scratch", f"{name} was left by a cut command", severity=Severity.NOTE) for name in left]
-    for name in sorted(os.listdir(packs)) if os.path.isdir(packs) else []:
-        held = [] if name in agents else os.listdir(os.path.join(packs, name))
-        if UNFINISHED in held:
+    for name in gather.directories(packs):
+        directory = os.path.join(packs, name)
+        if name in agents or not os.listdir(directory):
+            continue
+        if os.path.lexists(os.path.join(directory, UNFINISHED)):
             said += [Finding("scratch", f"packs/{name} was left by a cut command", severity=Severity.NOTE)]
-        elif any(it.endswith(".pack") for it in held):
-            said += [Finding("pack", f"packs/{name} belongs to no agent of the catalog", name)]
+        elif gather.has_chain(directory, name):
+            said += [Finding("catalog", f"packs/{name} holds the operations of an agent that the catalog lacks", name)]
+        else:
+            said += [Finding("pack", f"packs/{name} belongs to no agent", severity=Severity.NOTE)]
     return said

@@ -12,6 +12,7 @@ from kaivc.healing import Donors, tag_of
 from kaivc.names import tags_prefix
 from kaivc.repository import OpenHome
 from kaivc.stock import Source, Stock
+from kaivc.storage.gather import Place
 from kaivc.storage.gitobjects import Kind, ObjectFormat, decode_commit, decode_tag
 from kaivc.storage.pack import RecordKind
 
@@ -73,7 +74,7 @@ class Recovery:
     def _tag_again(self, stock: Stock, wanted: bytes, ref: str) -> bytes | None:
         """A tag says what its commit says: made again, it has the same id."""
         name = ref.removeprefix("refs/tags/")
-        for target in [oid for oid, place in stock.facts.objects.items() if place.kind == RecordKind.COMMIT]:
+        for target in self._commits(stock):
             with suppress(KaiError):
                 commit = decode_commit(stock.read(target), stock.format.width)
                 _, trailers = versions.parse_message(commit.message)
@@ -82,6 +83,15 @@ class Recovery:
                     if stock.format.hash(Kind.TAG, data) == wanted:
                         return data
         return None
+
+    def _commits(self, stock: Stock) -> list[bytes]:
+        """Every commit that can be had; those that `current` ever named are looked for first."""
+        held: dict[bytes, Place | Source] = {**stock.facts.objects, **stock.sources}
+        for oid in {move.new for link in stock.chain.links for move in link.record.moves if move.new is not None}:
+            if oid not in held and (data := self._look().commit(oid, stock.chain)) is not None:
+                stock.sources[oid] = Source(RecordKind.COMMIT, _constant(data), "its view", len(data))
+        held |= stock.sources
+        return [oid for oid, it in held.items() if it.kind == RecordKind.COMMIT]
 
     def _from_files(self, stock: Stock, oid: bytes) -> bool:
         donor = self._look().file(oid)

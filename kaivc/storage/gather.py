@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ class Place(NamedTuple):
 class PackFacts:
     """One pack as it is: ``end`` is where its last whole record (or its trailer) ends.
 
-    ``damaged`` says why it cannot go on as it is; empty if it can. What a torn tail holds is no damage: nothing names it.
+    ``damaged`` says why it cannot go on as it is; empty if it can. A torn tail is no damage: nothing names it.
     """
 
     name: str
@@ -83,10 +84,14 @@ def gather(
         path = os.path.join(directory, pack + SUFFIX)
         try:
             reader = packscan.open_reader(path)
+        except PermissionError as error:
+            raise StorageFailed(
+                f"pack {path!r} cannot be opened: {error.strerror}",
+                unchanged="nothing was repaired",
+                hint="run it as a user who may read the pack: without it, what it holds would be taken for lost",
+            ) from error
         except OSError as error:
-            facts.packs[pack] = PackFacts(
-                pack, 0, 0, sealed=False, torn=True, damaged=f"cannot be opened: {error.strerror}"
-            )
+            facts.packs[pack] = _unreadable(pack, f"it cannot be opened: {error.strerror}")
             continue
         try:
             facts.packs[pack] = _one(facts, reader, pack, object_format, committed.get(pack, 0))
@@ -162,13 +167,24 @@ def guess_format(directories_: list[str]) -> ObjectFormat | None:
     """The object format that the ids in some packs have; None if none holds a git object."""
     for directory in directories_:
         for pack in pack_names(directory):
-            for header in _heads(os.path.join(directory, pack + SUFFIX)):
-                if header.kind in GIT_KINDS:
-                    return SHA1 if len(header.id) == SHA1.width else SHA256
+            for record in _records(os.path.join(directory, pack + SUFFIX)):
+                if record.header.kind in GIT_KINDS:
+                    return SHA1 if len(record.header.id) == SHA1.width else SHA256
     return None
 
 
-def _heads(path: str) -> Iterator[Header]:
+def has_chain(directory: str, name: str) -> bool:
+    """Whether the packs in a directory hold an op record of the agent of that name."""
+    for pack in pack_names(directory):
+        for record in _records(os.path.join(directory, pack + SUFFIX)):
+            if record.header.kind == RecordKind.OP:
+                with suppress(MalformedObject):
+                    if read_op(record.data).agent == name:
+                        return True
+    return False
+
+
+def _records(path: str) -> Iterator[Record]:
     try:
         reader = packscan.open_reader(path)
     except OSError:
@@ -176,7 +192,7 @@ def _heads(path: str) -> Iterator[Header]:
     try:
         for item in packscan.survey(reader, len(MAGIC), packscan.size(reader)):
             if isinstance(item, Record):
-                yield item.header
+                yield item
     except StorageFailed:
         return
     finally:

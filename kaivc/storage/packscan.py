@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import msgpack
 
-from kaivc.errors import ChecksumMismatch, UnknownFormat
-from kaivc.storage.gitobjects import Kind, ObjectFormat
+from kaivc.errors import ChecksumMismatch, KaiError, StorageFailed, UnknownFormat
+from kaivc.storage.gitobjects import FORMATS, Kind, ObjectFormat
 from kaivc.storage.pack import (
     MAGIC,
     MARK,
@@ -29,15 +29,19 @@ from kaivc.storage.pack import (
 )
 
 WINDOW = 1 << 20
+SECTOR = 4096
+"""What a disk that cannot read a place leaves out, as a rule."""
+LARGE = 8 << 20
 KINDS = frozenset(int(kind) for kind in RecordKind)
 GIT_KINDS = frozenset(int(kind) for kind in Kind)
 
 
 class Record(NamedTuple):
-    """A whole record and its decoded content."""
+    """A whole record and its decoded content; of a large blob only the id, by object format."""
 
     header: Header
     data: bytes
+    ids: Mapping[str, bytes] = {}
 
     @property
     def end(self) -> int:
@@ -93,7 +97,7 @@ def survey(reader: PackReader, start: int, end: int) -> Iterator[Record | Gap]:
 def _record(reader: PackReader, offset: int, end: int) -> Record | Gap:
     try:
         header = reader.header(offset)
-    except ChecksumMismatch as error:
+    except (ChecksumMismatch, StorageFailed) as error:
         return Gap(offset, end, why(error))
     after = offset + header.where.length
     if header.kind not in KINDS:
@@ -101,12 +105,23 @@ def _record(reader: PackReader, offset: int, end: int) -> Record | Gap:
     if after > end:
         return Gap(offset, end, "the file ends within a record", header.kind, header.id)
     try:
-        return Record(header, reader.payload(header))
-    except (ChecksumMismatch, UnknownFormat) as error:
+        return read(reader, header)
+    except (ChecksumMismatch, UnknownFormat, StorageFailed) as error:
         return Gap(offset, after, why(error), header.kind, header.id)
 
 
-def why(error: ChecksumMismatch | UnknownFormat) -> str:
+def read(reader: PackReader, header: Header) -> Record:
+    """A record of which the head is read; memory is bounded, for a large blob is only hashed."""
+    if header.kind != RecordKind.BLOB or header.size <= LARGE:
+        return Record(header, reader.payload(header))
+    digests = {name: object_format.header(Kind.BLOB, header.size) for name, object_format in FORMATS.items()}
+    for piece in reader.pieces(header):
+        for digest in digests.values():
+            digest.update(piece)
+    return Record(header, b"", {name: digest.digest() for name, digest in digests.items()})
+
+
+def why(error: KaiError) -> str:
     """What is wrong, without the place: that is said beside it."""
     return error.what.removeprefix("a stored record is damaged: ").split(" (", 1)[0]
 
@@ -115,21 +130,36 @@ def _next_mark(reader: PackReader, start: int, end: int) -> int:
     """Where the next record (or the trailer) begins at or after ``start``; ``end`` if there is none."""
     position = start
     while position < end:
-        window = read_at(reader.fd, min(WINDOW, end - position), position)
+        window = _window(reader, position, end)
+        if window is None:
+            position = (position // SECTOR + 1) * SECTOR
+            continue
+        if not window:
+            return end
         at = window.find(MARK)
         while at >= 0:
             if _begins(reader, position + at, end):
                 return position + at
             at = window.find(MARK, at + 1)
-        position += max(1, len(window) - 1) if len(window) == WINDOW else end - position
+        position += max(1, len(window) - 1)  # a mark may lie across two windows
     trailer = end - TRAILER.size
     return trailer if trailer >= start and is_trailer(reader, trailer, end) else end
+
+
+def _window(reader: PackReader, position: int, end: int) -> bytes | None:
+    """Some bytes from there on; None if the disk does not give even one sector."""
+    for count in (WINDOW, SECTOR - position % SECTOR):
+        try:
+            return read_at(reader.fd, min(count, end - position), position)
+        except StorageFailed:
+            continue
+    return None
 
 
 def _begins(reader: PackReader, offset: int, end: int) -> bool:
     try:
         header = reader.header(offset)
-    except ChecksumMismatch:
+    except (ChecksumMismatch, StorageFailed):
         return False
     return header.kind in KINDS and offset + header.where.length <= end
 
@@ -163,6 +193,8 @@ def footer_of(headers: list[Header]) -> bytes:
 def true_id(record: Record, object_format: ObjectFormat) -> bytes | None:
     """The id that the content has; None for a chunk list, whose id is that of what it makes, and for a footer."""
     kind = record.header.kind
+    if record.ids:
+        return record.ids[object_format.name]
     if kind in GIT_KINDS:
         return object_format.hash(Kind(kind), record.data)
     if kind in (RecordKind.CHUNK, RecordKind.OP):

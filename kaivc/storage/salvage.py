@@ -7,12 +7,14 @@ one snapshot and never writes.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from kaivc.errors import LockTimeout
 from kaivc.storage import readonly
-from kaivc.storage.catalog import checksum
+from kaivc.storage.catalog import SCHEMA, checksum
 
 WAIT = 5.0
 """Seconds that a reader waits for a catalog that is being recovered."""
@@ -44,7 +46,7 @@ TABLES = {
         "agent seq ord ref old new actor time_ns reason verb op_id undoes backup workspace", "agent seq ord", "agent"
     ),
     "intents": _table("id agent kind payload", "id", "id agent"),
-    "views": _table("agent tag used verified_ns own_bytes", "agent tag", "agent"),
+    "views": _table("agent tag used verified_ns own_bytes born seen", "agent tag", "agent"),
     "seals": _table("agent dev inode oid size mode mtime_ns ctime_ns", "agent dev inode", "agent"),
     "stat_cache": _table("agent dir data", "agent dir", "agent"),
 }
@@ -54,8 +56,23 @@ MATTERS = ("meta", "agents", "former", "packs", "objects", "refs", "ops", "reflo
 """The tables that are no caches."""
 
 
+_TYPES = {"INTEGER": int, "TEXT": str, "BLOB": bytes}
+
+
+def _types() -> dict[tuple[str, str], tuple[type, ...]]:
+    """What the columns hold, by table and column: SQLite itself takes a value of any type."""
+    found: dict[tuple[str, str], tuple[type, ...]] = {}
+    for table, columns in re.findall(r"CREATE TABLE (\w+) \((.*?)\)[^,)]*;", SCHEMA, re.DOTALL):
+        for name, kind, rule in re.findall(r"(\w+) (INTEGER|TEXT|BLOB)( NOT NULL| PRIMARY KEY|)", columns):
+            found[table, name] = (_TYPES[kind],) if rule else (_TYPES[kind], type(None))
+    return found
+
+
+TYPES = _types()
+
+
 class Row(NamedTuple):
-    """A row by the names of its columns; ``whole`` says whether it fits its checksum."""
+    """A row by the names of its columns; ``whole`` says whether it fits its checksum and its columns' types."""
 
     table: str
     values: dict[str, Any]
@@ -81,12 +98,25 @@ def _show(value: object) -> str:
 
 
 def connect(path: str, scratch: str = "/tmp") -> sqlite3.Connection:  # noqa: S108 - only a private directory is made
-    """A reading connection to a catalog; sqlite3.Error if there is none to be had.
+    """A reading connection to a catalog; sqlite3.Error if there is none to be had, LockTimeout while it is held.
 
     Where the home cannot be written, a private copy may go below ``scratch``.
     """
     if not os.path.exists(path):
         raise sqlite3.OperationalError("it is missing")
+    try:
+        return _connect(path, scratch)
+    except sqlite3.Error as error:
+        if (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise LockTimeout(
+                "another process holds the catalog for too long",
+                unchanged="nothing was written",
+                hint="run the command again",
+            ) from error
+        raise
+
+
+def _connect(path: str, scratch: str) -> sqlite3.Connection:
     if readonly.obstacle(path):
         try:
             db = readonly.connect(path, WAIT, scratch).connection
@@ -147,7 +177,9 @@ def _select(db: sqlite3.Connection, table: str, where: str, args: tuple[Any, ...
     by = ", ".join(f"{name}{order}" for name in shape.key)
     for values in db.execute(f"SELECT {columns} FROM {table} {where} ORDER BY {by}", args):  # noqa: S608 - own names
         named = dict(zip(shape.columns, values, strict=False))
-        yield Row(table, named, not shape.checked or _fits([named[name] for name in shape.checked], values[-1]))
+        typed = all(isinstance(value, TYPES.get((table, name), object)) for name, value in named.items())
+        whole = typed and (not shape.checked or _fits([named[name] for name in shape.checked], values[-1]))
+        yield Row(table, named, whole)
 
 
 def _fits(values: list[Any], stored: object) -> bool:

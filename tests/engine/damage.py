@@ -23,8 +23,8 @@ CATALOG = ".kai/catalog.sqlite"
 
 def fsck(path: Path, *, repair: bool = False, dry_run: bool = False, vfs: Vfs | None = None) -> Fscked:
     """`kai fsck`, with nothing from the machine."""
-    clock = Ticking(1_900_000_000)
-    return api.fsck(path, repair=repair, dry_run=dry_run, environ=ENVIRON, clock=clock, vfs=vfs)
+    clock, flags = Ticking(1_900_000_000), {"chunks.threshold": "64KiB", "packs.seal_at": "64KiB"}
+    return api.fsck(path, repair=repair, dry_run=dry_run, environ=ENVIRON, flags=flags, clock=clock, vfs=vfs)
 
 
 def said(found: Fscked) -> str:
@@ -57,6 +57,19 @@ def small(path: Path) -> None:
         agent.rollback("v1.0.0", reason="further back")
         agent.undo()
         (agent.workspace / "dirty.txt").write_bytes(b"not committed\n")
+    home.close()
+
+
+def tiny(path: Path) -> None:
+    """One agent, two versions, a backup: what is looked at again and again."""
+    home = make_home(path, packs__seal_at="64KiB", chunks__threshold="64KiB")
+    agent = home.new("bot")
+    large = random.Random(6).randbytes(66_000)
+    for number in range(2):
+        write(agent.workspace, {"logic.py": b"print(%d)\n" % number * 9, "lib/part.py": b"1", "large.bin": large})
+        agent.commit(notes=f"number {number}")
+    write(agent.workspace, {"logic.py": b"dirty\n", "large.bin": large})
+    agent.rollback("v1.0.0")
     home.close()
 
 
@@ -98,8 +111,8 @@ COLUMNS = {
     "agents": "name, op_seq, op_head, removed_ns != 0",
     "former": "name, (SELECT name FROM agents WHERE id = agent)",
     "refs": "(SELECT name FROM agents WHERE id = agent), name, oid",
-    "reflog": "(SELECT name FROM agents WHERE id = agent), seq, ord, ref, old, new, actor, time_ns, reason, verb, op_id,"
-    " undoes, backup, workspace",
+    "reflog": "(SELECT name FROM agents WHERE id = agent), seq, ord, ref, old, new, actor, time_ns, reason, verb,"
+    " op_id, undoes, backup, workspace",
     "ops": "(SELECT name FROM agents WHERE id = agent), seq, op_id, digest",
     "objects": "(SELECT name FROM agents WHERE id = agent), id, kind, length, size",
     "meta": "key, value",
@@ -108,8 +121,11 @@ COLUMNS = {
 
 def rows(path: Path) -> dict[str, list[Any]]:
     """What the catalog holds, but for numbers that mean nothing outside it."""
-    with sqlite3.connect(path / CATALOG) as db:
-        found = {table: sorted(map(repr, db.execute(f"SELECT {what} FROM {table}"))) for table, what in COLUMNS.items()}  # noqa: S608
+    db = sqlite3.connect(path / CATALOG)
+    found = {
+        table: sorted(map(repr, db.execute(f"SELECT {what} FROM {table}")))  # noqa: S608 - own names
+        for table, what in COLUMNS.items()
+    }
     db.close()
     return found
 

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from kaivc.errors import ChecksumMismatch, KaiError
+from kaivc import api, leases
+from kaivc.errors import AgentBusy, ChecksumMismatch, KaiError, LockTimeout, StorageError
+from kaivc.vfs import Vfs
+from tests.conftest import Ids
 from tests.engine.damage import (
     CATALOG,
     contents,
@@ -26,8 +29,9 @@ from tests.engine.damage import (
     rows,
     said,
     small,
+    tiny,
 )
-from tests.engine.homes import Files, copy, make_home, open_home, read, remove, write
+from tests.engine.homes import ENVIRON, Files, copy, make_home, open_home, read, remove, write
 from tests.engine.test_faults import ERRORS, Failing
 from tests.engine.test_kill import Cut, in_child
 
@@ -42,6 +46,15 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = fsck(path)
     assert found.ok, said(found)
     assert not found.all
+    return path
+
+
+@pytest.fixture(scope="module")
+def little(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny home that is whole."""
+    path = tmp_path_factory.mktemp("little") / "home"
+    tiny(path)
+    assert not fsck(path).all
     return path
 
 
@@ -62,12 +75,14 @@ def home(template: Path, tmp_path: Path) -> Path:
     return path
 
 
-def repaired(path: Path, template: Path, truth: Truth) -> None:
-    """All is as it was, and a second repair has nothing to do."""
+def repaired(path: Path, template: Path, truth: Truth | None = None) -> None:
+    """All is as it was, and a second repair has nothing to do; without ``truth``, that is left to fsck."""
     found = fsck(path, repair=True)
     assert found.ok, said(found)
     assert not [it for it in found.all if it.severity != "note"], said(found)
     assert rows(path) == rows(template)
+    if truth is None:
+        return
     opened = open_home(path)
     assert no_wrong_bytes(opened, truth) == set()
     for name in ("bot", "cat"):
@@ -173,7 +188,7 @@ def test_without_home_json_it_is_known_from_the_op_records(home: Path, template:
 
 
 def test_each_region_of_a_pack_is_checked_and_comes_back(template: Path, truth: Truth, tmp_path: Path) -> None:
-    """One flipped bit in every kind of place; with copies about (views, another agent), all of it heals."""
+    """One flipped bit in every kind of place; with copies about (views, another agent), it heals."""
     source = random.Random(os.environ.get("KAI_SEED", "1"))
     places: dict[str, list[tuple[Path, int]]] = {}
     for pack in packs(template):
@@ -188,7 +203,22 @@ def test_each_region_of_a_pack_is_checked_and_comes_back(template: Path, truth: 
         found = fsck(path)
         hit = [it for it in found.all if it.is_damage]
         assert any(it.pack == pack.stem for it in hit), (what, pack, at, said(found))
-        repaired(path, template, truth)
+        if any("backups/6" in it.versions for it in hit):
+            only_the_backup(path, truth)  # what it held is nowhere else
+        else:
+            repaired(path, template, truth)
+
+
+def only_the_backup(path: Path, truth: Truth) -> None:
+    """What the repair leaves damaged is of the backup, and said."""
+    left = fsck(path, repair=True)
+    assert {version for it in left.all if it.is_damage for version in it.versions} <= {"backups/6"}, said(left)
+    opened = open_home(path)
+    assert no_wrong_bytes(opened, truth) <= {"bot@backups/6", "cat@backups/6"}
+    opened.close()
+    again = fsck(path, repair=True)
+    assert again.plan is not None
+    assert again.plan.is_empty, again.plan
 
 
 def test_what_is_nowhere_else_is_lost_by_name_and_the_rest_works(home: Path, truth: Truth) -> None:
@@ -269,14 +299,12 @@ def _cases(path: Path) -> Iterator[tuple[str, str, bool]]:
             yield table, column, table in ("seals", "stat_cache", "views")
 
 
-def test_each_column_of_each_table_is_checked_and_comes_back(template: Path, truth: Truth, tmp_path: Path) -> None:
+def test_each_column_of_each_table_is_checked_and_comes_back(little: Path, tmp_path: Path) -> None:
     path = tmp_path / "home"
-    opened = open_home(template)
-    opened.close()
     unnamed = []
     tried = 0
-    for table, column, is_cache in _cases(template):
-        copy(template, path)
+    for table, column, is_cache in _cases(little):
+        copy(little, path)
         if not _change(path, table, column):
             continue
         tried += 1
@@ -285,7 +313,7 @@ def test_each_column_of_each_table_is_checked_and_comes_back(template: Path, tru
             unnamed.append(f"{table}.{column}")
             continue
         assert is_cache or not found.ok, (table, column, said(found))
-        repaired(path, template, truth)
+        repaired(path, little)
     assert tried > 50
     assert not unnamed
 
@@ -295,7 +323,7 @@ def _change(path: Path, table: str, column: str) -> bool:
     with sqlite3.connect(path / CATALOG) as db:
         key = "rowid" if table in ("agents", "packs", "intents") else None
         row = db.execute(
-            f"SELECT {column}, * FROM {table} LIMIT 1 OFFSET (SELECT count(*) / 2 FROM {table})"
+            f"SELECT {column}, * FROM {table} LIMIT 1 OFFSET (SELECT count(*) / 2 FROM {table})"  # noqa: S608 - own names
         ).fetchone()
         if row is None:
             return False
@@ -304,7 +332,7 @@ def _change(path: Path, table: str, column: str) -> bool:
         where = " AND ".join(f"{name} IS ?" for name in _tables(path)[table])
         assert key is None or row
         try:
-            changed = db.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (other, *row[1:])).rowcount
+            changed = db.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (other, *row[1:])).rowcount  # noqa: S608 - own names
         except sqlite3.IntegrityError:
             return False
         assert changed == 1
@@ -328,11 +356,11 @@ def test_a_row_that_is_gone_comes_back(table: str, home: Path, template: Path, t
     with sqlite3.connect(home / CATALOG) as db:
         keys = "key" if table == "meta" else "rowid" if table in ("agents", "packs") else None
         if keys:
-            db.execute(f"DELETE FROM {table} WHERE {keys} = (SELECT min({keys}) FROM {table})")
+            db.execute(f"DELETE FROM {table} WHERE {keys} = (SELECT min({keys}) FROM {table})")  # noqa: S608 - own names
         else:
             agent = "agent = 1"
             pick = {"objects": "kind = 3", "refs": "name LIKE '%v1.1.0'", "ops": "seq = 2", "reflog": "seq = 2"}[table]
-            assert db.execute(f"DELETE FROM {table} WHERE {agent} AND {pick}").rowcount >= 1
+            assert db.execute(f"DELETE FROM {table} WHERE {agent} AND {pick}").rowcount >= 1  # noqa: S608 - own names
     db.close()
     found = fsck(home)
     assert not found.ok, said(found)
@@ -443,22 +471,22 @@ def _harmed(template: Path, path: Path) -> None:
     _, first, _ = next(it for it in regions(pack) if it[0].startswith("payload 5"))
     flip(pack, first + 3)
     with sqlite3.connect(path / CATALOG) as db:
-        db.execute("UPDATE refs SET oid = zeroblob(32) WHERE name LIKE '%cat/v1.1.0'")
+        db.execute("UPDATE refs SET oid = zeroblob(32) WHERE name LIKE '%/v1.0.1'")
     db.close()
     (path / "bot/current").unlink()
-    os.truncate(path / "cat/rollback.log", 100)
+    os.truncate(path / "bot/rollback.log", 100)
 
 
-def test_killed_at_every_call_of_a_repair(template: Path, truth: Truth, tmp_path: Path) -> None:
+def test_killed_at_every_call_of_a_repair(little: Path, tmp_path: Path) -> None:
     harmed, path = tmp_path / "harmed", tmp_path / "home"
-    _harmed(template, harmed)
+    _harmed(little, harmed)
     at, between = 0, 0
     while True:
         at += 1
         copy(harmed, path)
         cut = in_child(partial(fsck, path, repair=True, vfs=Cut(at)))
         between += not (path / CATALOG).exists()
-        repaired(path, template, truth)
+        repaired(path, little)
         if cut == 0:
             break
     print(f"{at - 1} kill points, {between} of them without a catalog")
@@ -467,11 +495,9 @@ def test_killed_at_every_call_of_a_repair(template: Path, truth: Truth, tmp_path
 
 
 @pytest.mark.parametrize("fault", ERRORS)
-def test_a_disk_that_fails_at_any_call_leaves_what_can_be_repaired(
-    fault: str, template: Path, truth: Truth, tmp_path: Path
-) -> None:
+def test_a_disk_that_fails_at_any_call_leaves_what_can_be_repaired(fault: str, little: Path, tmp_path: Path) -> None:
     harmed, path = tmp_path / "harmed", tmp_path / "home"
-    _harmed(template, harmed)
+    _harmed(little, harmed)
     at = 0
     while True:
         at += 2 if fault == "EIO" else 3
@@ -480,7 +506,7 @@ def test_a_disk_that_fails_at_any_call_leaves_what_can_be_repaired(
         with suppress(KaiError):
             fsck(path, repair=True, vfs=vfs)
         done = vfs.count < at
-        repaired(path, template, truth)
+        repaired(path, little)
         if done:
             break
     assert at > 30
@@ -585,3 +611,186 @@ def test_a_home_of_200_random_versions_without_its_catalog(tmp_path: Path) -> No
     bot.redo()
     assert bot.current.version == "99.0.0-rc.1"
     again.close()
+
+
+# ---------------------------------------------------------------- agents of all kinds
+
+
+@pytest.mark.parametrize("object_format", ["sha256", "sha1"])
+def test_forks_renamed_removed_and_empty_agents_come_back(object_format: str, tmp_path: Path) -> None:
+    path = tmp_path / "home"
+    opened = make_home(path, object_format, packs__seal_at="64KiB")
+    bot, source = opened.new("bot"), random.Random(3)
+    opened.new("idle")
+    for number in range(4):
+        write(bot.workspace, {"logic.py": b"%d" % number, "s.bin": source.randbytes(40_000)})
+        bot.commit(bump="minor")
+    opened.new("fork", source="bot@v1.2.0")
+    write(opened.agent("fork").workspace, {"logic.py": b"of the fork"})
+    opened.agent("fork").commit()
+    write(opened.new("cat").workspace, {"logic.py": b"cat"})
+    opened.agent("cat").commit()
+    opened.rename("cat", "tiger")
+    write(opened.new("gone").workspace, {"logic.py": b"gone"})
+    opened.agent("gone").commit()
+    write(opened.agent("gone").workspace, {"logic.py": b"dirty"})
+    opened.remove("gone")
+    opened.close()
+    assert any(pack.stat().st_nlink > 1 for pack in packs(path)), "the fork shares a pack"
+    before = rows(path)
+    assert not fsck(path).all
+    remove_catalog(path)
+    found = fsck(path, repair=True)
+    assert found.ok, said(found)
+    assert rows(path) == before
+    again = open_home(path)
+    assert again.agents() == ["bot", "fork", "idle", "tiger"]
+    for taken in ("cat", "gone", "fork"):
+        with pytest.raises(KaiError):
+            again.new(taken)
+    again.agent("fork").commit(allow_empty=True)
+    again.close()
+    assert not fsck(path).all
+
+
+def test_a_repair_waits_for_no_running_agent_whose_views_it_would_touch(home: Path) -> None:
+    opened = open_home(home)
+    repo = opened.agent("bot").repository
+    with leases.running(repo):
+        (home / "bot/current").unlink()
+        with pytest.raises(AgentBusy):
+            fsck(home, repair=True)
+        assert not (home / "bot/current").is_symlink()
+    assert fsck(home, repair=True).ok
+    opened.close()
+
+
+def test_a_repair_gives_up_where_another_command_is_at_work(home: Path) -> None:
+    remove_catalog(home)
+    fd = Vfs().lock(str(home / ".kai/locks/cat.lock"))
+    assert fd is not None
+    with pytest.raises(LockTimeout):
+        api.fsck(home, repair=True, environ=ENVIRON, flags={"lock.wait": "0.1s"})
+    assert not (home / CATALOG).exists()
+    os.close(fd)
+    assert fsck(home, repair=True).ok
+
+
+def test_what_a_user_may_not_read_is_not_taken_for_lost(template: Path, public_tmp: Path, other_uid: Ids) -> None:
+    """Permission is no damage: a repair refuses, and what cannot be read stays where it is."""
+    path = public_tmp / "home"
+    copy(template, path)
+    for name in [path, *path.rglob("*")]:
+        os.chown(name, other_uid.uid, other_uid.gid, follow_symlinks=False)
+    closed = packs(path)[0]
+    closed.chmod(0)
+    remove_catalog(path)
+    assert in_child(partial(_as, other_uid, partial(_refused, path))) == 0
+    assert closed.exists()
+    assert not (path / CATALOG).exists()
+    closed.chmod(0o600)
+    assert in_child(partial(_as, other_uid, partial(_mended, path))) == 0
+    (path / CATALOG).chmod(0o000)
+    os.chown(path / CATALOG, 0, 0)
+    before = (path / CATALOG).read_bytes()
+    assert in_child(partial(_as, other_uid, partial(_refused, path))) == 0
+    assert (path / CATALOG).read_bytes() == before
+
+
+def _as(ids: Ids, action: Callable[[], None]) -> None:
+    os.setgroups([])
+    os.setgid(ids.gid)
+    os.setuid(ids.uid)
+    action()
+
+
+def _refused(path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot be opened|can only be read"):
+        fsck(path, repair=True)
+
+
+def _mended(path: Path) -> None:
+    assert fsck(path, repair=True).ok
+
+
+def test_a_link_to_nowhere_in_the_packs_is_no_reason_to_stop(home: Path) -> None:
+    (home / ".kai/packs/bot/0000000000000000.pack").symlink_to("nowhere")
+    (home / ".kai/packs/stranger").mkdir()
+    (home / ".kai/packs/stranger/aaaaaaaaaaaaaaaa.pack").write_bytes(b"not a pack")
+    found = fsck(home)
+    assert found.ok
+    assert {it.where for it in found.all} == {"pack"}
+    remove_catalog(home)
+    assert fsck(home, repair=True).ok
+
+
+# ---------------------------------------------------------------- an older catalog
+
+
+def older_catalog(path: Path) -> None:
+    """A home with two versions more than its catalog says: a copy of an older one was put in place."""
+    home = make_home(path)
+    agent = home.new("bot")
+    commit(agent, {"x": b"1"})
+    home.close()
+    shutil.copy(path / CATALOG, path.parent / "older")
+    home = open_home(path)
+    for number in range(2):
+        commit(home.agent("bot"), {"x": b"newer %d" % number}, bump="minor")
+    home.close()
+    remove_catalog(path)
+    shutil.move(path.parent / "older", path / CATALOG)
+
+
+def test_an_older_catalog_is_brought_up_to_its_packs(tmp_path: Path) -> None:
+    path = tmp_path / "home"
+    older_catalog(path)
+    found = fsck(path)
+    assert not found.ok
+    assert any("operations 2 to 3" in it.problem and it.seq == 2 for it in found.all), said(found)
+    repaired = fsck(path, repair=True)
+    assert repaired.ok, said(repaired)
+    home = open_home(path)
+    assert [it.tag for it in home.agent("bot").versions()] == ["v1.0.0", "v1.1.0", "v1.2.0"]
+    home.close()
+    assert fsck(path, repair=True).plan.is_empty  # type: ignore[union-attr]
+
+
+def test_nothing_is_written_over_operations_that_the_catalog_does_not_know(tmp_path: Path) -> None:
+    """A commit buried them, and the next gc took them away."""
+    path = tmp_path / "home"
+    older_catalog(path)
+    home = open_home(path)
+    agent = home.agent("bot")
+    with pytest.raises(StorageFailed, match="older than the packs"):
+        commit(agent, {"x": b"other"}, version="3.0.0")
+    agent.gc()
+    home.close()
+    assert fsck(path, repair=True).ok
+    home = open_home(path)
+    assert commit(home.agent("bot"), {"x": b"other"}, version="3.0.0") == "3.0.0"
+    assert home.agent("bot").verify().ok
+    assert len(home.agent("bot").versions()) == 4
+    home.close()
+
+
+def test_operations_of_another_history_are_said(tmp_path: Path) -> None:
+    """Two copies of a home lived apart, and a pack of one was put into the other."""
+    path, twin = tmp_path / "home", tmp_path / "twin"
+    home = make_home(path)
+    commit(home.new("bot"), {"x": b"1"})
+    home.close()
+    copy(path, twin)
+    for each, count in ((path, 1), (twin, 3)):
+        for number in range(count):
+            home = open_home(each)
+            commit(home.agent("bot"), {"x": b"%s %d" % (os.fsencode(each), number)}, bump="minor")
+            home.close()
+    (pack,) = packs(twin)
+    shutil.copy(pack, packs(path)[0].with_name("f" * 16 + ".pack"))
+    found = fsck(path)
+    assert found.ok
+    assert any("operations 2 to 4 of another history" in it.problem for it in found.all), said(found)
+    before = rows(path)
+    assert fsck(path, repair=True).ok
+    assert rows(path) == before
