@@ -82,6 +82,16 @@ def damaged(what: str) -> ChecksumMismatch:
     )
 
 
+def older_than(agent: str) -> StorageFailed:
+    """The error for a catalog that does not know operations which are in the packs of an agent."""
+    return StorageFailed(
+        f"the catalog is older than the packs of {agent}: they hold operations that it does not know",
+        unchanged="nothing was written",
+        hint="`kai fsck --repair` takes them up again; was a copy of an older catalog put in place?",
+        agent=agent,
+    )
+
+
 def checked(row: Sequence[Any], what: str) -> Sequence[Any]:
     """The row's values without its last one, the checksum, once they agree."""
     if checksum(*row[:-1]) != row[-1]:

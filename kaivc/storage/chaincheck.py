@@ -8,8 +8,8 @@ from typing import Any
 
 from kaivc.errors import ChecksumMismatch, StorageFailed
 from kaivc.storage.catalog import AgentRow
-from kaivc.storage.chain import OpRecord, read_op, replay
-from kaivc.storage.damage import AgentCheck, Damage
+from kaivc.storage.chain import OpRecord, read_op, replay, trace
+from kaivc.storage.damage import AgentCheck, Damage, Severity
 from kaivc.storage.gitobjects import MalformedObject
 from kaivc.storage.journal import GENESIS, digest_op
 from kaivc.storage.packcheck import Packs
@@ -48,6 +48,7 @@ class Chain:
         self._check_reflog({record.seq: record for record in records}, whole=whole)
         if whole:
             self._check_refs(records)
+            self._check_unknown()
 
     def _say(self, where: str, what: str, **more: Any) -> None:  # noqa: ANN401 - fields of Damage
         self._check.damages.append(Damage(where, what, self._agent.name, **more))
@@ -104,6 +105,34 @@ class Chain:
             self._say("op", f"the record of operation {seq} {problem}", seq=seq, pack=pack, offset=values["offset"])
         return None if record.digest != values["digest"] or record.seq != seq else record
 
+    def _check_unknown(self) -> None:
+        """Operations of this agent in its packs that no row names: of an older catalog, or of another history."""
+        unknown = {record.digest: record for record in self._unknown()}
+        newer = _following(self._agent.op_head, unknown)
+        if newer:
+            first, last = newer[0].seq, newer[-1].seq
+            what = f"the packs hold {_numbers(first, last)}, which the catalog does not know: it is older than they are"
+            self._say("op", what, seq=first)
+        followed = {record.digest for record in newer}
+        others = sorted(record.seq for digest, record in unknown.items() if digest not in followed)
+        if others:
+            what = (
+                f"the packs hold {_numbers(others[0], others[-1])} of another history of this agent: "
+                "nothing names what only they need, and `kai gc` collects it"
+            )
+            self._say("op", what, seq=others[0], severity=Severity.NOTE)
+
+    def _unknown(self) -> Iterator[OpRecord]:
+        known = {values["digest"] for values in good_rows(self._db, "ops")}
+        for digest in (self._packs.ops.keys() | self._packs.unnamed.keys()) - known:
+            try:
+                data = self._packs.unnamed.get(digest) or self._packs.read(*self._packs.ops[digest])
+                record = read_op(data)
+            except (MalformedObject, ChecksumMismatch, OSError):
+                continue
+            if record.digest == digest and record.home == self._place.home_id and record.agent in self._names:
+                yield record
+
     def _also_there(self, values: dict[str, Any]) -> bool:
         """A record may stand in a pack twice."""
         try:
@@ -154,6 +183,20 @@ class Chain:
             elif stated[name] != there[name]:
                 what = f"{name} points at {there[name].hex()}, the op records say {stated[name].hex()}"
                 self._say("ref", what, row=f"refs {name}", expected=stated[name].hex(), found=there[name].hex())
+
+
+def _following(head: bytes, records: dict[bytes, OpRecord]) -> list[OpRecord]:
+    """The longest line of records that goes on from a head, oldest first."""
+    far = {head: 0}
+    for record in sorted(records.values(), key=lambda it: (it.seq, it.digest)):
+        if record.prev in far:
+            far[record.digest] = far[record.prev] + 1
+    last = max(far, key=lambda digest: far[digest])
+    return trace(last, lambda digest: records.get(digest) if digest in far else None)
+
+
+def _numbers(first: int, last: int) -> str:
+    return f"operation {first}" if first == last else f"operations {first} to {last}"
 
 
 def _shown(value: object) -> str:

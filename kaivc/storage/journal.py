@@ -169,6 +169,11 @@ def digests(catalog: Catalog) -> set[bytes]:
     return {digest for (digest,) in catalog.rows("SELECT digest FROM ops")}
 
 
+def is_known(catalog: Catalog, digest: bytes) -> bool:
+    """Whether any agent's chain has an op of that digest; reads all of them."""
+    return catalog.row("SELECT 1 FROM ops WHERE digest = ? LIMIT 1", (digest,)) is not None
+
+
 def op_seq(catalog: Catalog, agent: int, op_id: str) -> int | None:
     """The number of the op of that id."""
     row = catalog.row("SELECT seq FROM ops WHERE agent = ? AND op_id = ?", (agent, op_id))

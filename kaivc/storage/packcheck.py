@@ -28,7 +28,8 @@ def _objects_by_pack(db: sqlite3.Connection, agent: int) -> dict[int, dict[int, 
 class Packs:
     """Reads each pack once, whole, and compares it with the index.
 
-    Then ``chunk_lists`` holds the ids of the large blobs, and ``ops`` where op records lie, by digest: (pack, offset).
+    Then ``chunk_lists`` holds the ids of the large blobs, and ``ops`` where op records lie, by digest: (pack, offset);
+    ``unnamed`` are the contents of op records in files that the catalog does not name, by digest.
     """
 
     def __init__(self, check: AgentCheck, place: StorePlace, db: sqlite3.Connection, progress: Progress) -> None:
@@ -41,6 +42,7 @@ class Packs:
         self.names: dict[int, str] = {}
         self.chunk_lists: list[bytes] = []
         self.ops: dict[bytes, tuple[int, int]] = {}
+        self.unnamed: dict[bytes, bytes] = {}
 
     def run(self) -> None:
         """Look at every pack; what is found goes to the check."""
@@ -221,3 +223,19 @@ class Packs:
             if name not in known:
                 what = "the catalog knows nothing of this file: of a command that was cut, or still at work"
                 self._say(what, name.removesuffix(".pack"), severity=Severity.NOTE)
+                self._operations_of(name)
+
+    def _operations_of(self, file: str) -> None:
+        """A catalog that is older than the packs does not name the file that holds the newest operations."""
+        try:
+            reader = packscan.open_reader(os.path.join(self._place.layout.pack_dir(self._place.agent), file))
+        except OSError:
+            return
+        try:
+            for item in packscan.survey(reader, len(MAGIC), packscan.size(reader)):
+                if isinstance(item, Record) and item.header.kind == RecordKind.OP:
+                    self.unnamed[digest_op(item.data)] = item.data
+        except StorageFailed:
+            return
+        finally:
+            reader.close()

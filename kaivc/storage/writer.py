@@ -15,7 +15,7 @@ import msgpack
 from kaivc.errors import ChecksumMismatch, StorageError, StorageFailed
 from kaivc.names import ObjectId
 from kaivc.storage import index, journal
-from kaivc.storage.catalog import damaged
+from kaivc.storage.catalog import damaged, older_than
 from kaivc.storage.chunking import Source, chunks
 from kaivc.storage.gitobjects import Kind
 from kaivc.storage.index import ObjectRow, PackRow, PackState
@@ -185,8 +185,14 @@ class StoreWriter:
             return
         wanted = {row.digest: row.seq for row in journal.unpacked_ops(self._store.catalog, self._place.agent_id)}
         for header in found:
-            if header.id in wanted and journal.digest_op(writer.payload(header)) == header.id:
+            if journal.digest_op(writer.payload(header)) != header.id:
+                continue
+            if header.id in wanted:
                 self._adopted.append((name, wanted[header.id], header.where.offset))
+            elif not journal.is_known(self._store.catalog, header.id):
+                # A record is appended after its transaction. To write on would bury what it names.
+                writer.close()
+                raise older_than(self._place.agent)
 
     def _create(self) -> _OpenPack:
         layout, vfs = self._place.layout, self._store.vfs
