@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from kaivc import intents, making, trees, versions
+from kaivc import intents, making, revisions, trees, versions
 from kaivc.errors import ChecksumMismatch, InvalidManifest, StorageFailed
 from kaivc.making import Beginning
 from kaivc.manifest import DEFAULT, Manifest
@@ -61,15 +61,17 @@ class Forked:
     copied_bytes: int
 
 
-def fork(source: Repository, start: AgentVersion, name: str) -> tuple[Forked, int]:
-    """Make the agent ``name`` of ``start``, a revision of ``source``; what it took along, and its number of files.
+def fork(source: Repository, rev: str, name: str) -> tuple[Forked, int]:
+    """Make the agent ``name`` of a revision of ``source``; what it took along, and its number of files.
 
-    The name is held, and free. ChecksumMismatch names the version and the path whose record is damaged; nothing is
+    The name is held, and free. ``source`` may be removed, and is held meanwhile, so that nothing collects what the
+    revision names. ChecksumMismatch names the version and the path whose record is damaged; nothing is
     made then.
     """
     home = source.home
     with StoreWriter(making.newborn(home, name).store) as writer:
-        with _held(source):
+        with source.lock(removed=True):
+            start = revisions.resolve(source, rev)
             ancestry = _Walk(source).run(start)
             with making.prepared(home, name) as workspace:
                 making.prepare_packs(home, name)
@@ -92,17 +94,6 @@ def fork(source: Repository, start: AgentVersion, name: str) -> tuple[Forked, in
         copied_bytes=copied,
     )
     return forked, files
-
-
-@contextmanager
-def _held(source: Repository) -> Iterator[None]:
-    """Nothing collects the packs of the source meanwhile; a removed agent is not brought back to life by a look."""
-    if source.row().removed_ns:
-        with making.name_held(source.home, source.name, source.settings.lock_wait):
-            yield
-    else:
-        with source.lock():
-            yield
 
 
 def _workspace_of(source: Repository, start: AgentVersion) -> tuple[Files, Manifest]:

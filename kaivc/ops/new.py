@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from kaivc import forking, links, making, revisions
+from kaivc import forking, links, making
 from kaivc.capture import Capture
 from kaivc.copying import Origin, copy_in
 from kaivc.errors import InvalidName, NoSuchAgent
@@ -79,7 +79,7 @@ def _revision(home: OpenHome, text: str) -> tuple[Repository, str] | None:
 
 def _fork(home: OpenHome, name: str, source: Repository, rev: str) -> AgentMade:
     _forget_link(home, name)
-    forked, files = forking.fork(source, revisions.resolve(source, rev), name)
+    forked, files = forking.fork(source, rev, name)
     return AgentMade(name, home.layout.workspace(name), files, (), forked)
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def test_a_removed_agent_comes_back_as_a_fork(tmp_path: Path) -> None:
     remove(home.path / "bot")
     held = home.opened.vfs.lock(home.opened.layout.lock("bot"))
     assert held is not None
-    with pytest.raises(NameTaken, match="another command"):
+    with pytest.raises(LockTimeout):
         open_home(home.path, lock__wait="50ms").new("two", source="bot")
     os.close(held)
     two = fork(home, "two", "bot")
@@ -392,6 +393,26 @@ def test_a_fork_waits_for_the_source(tmp_path: Path) -> None:
     slow = open_home(home.path, lock__wait="50ms")
     with home.agent("bot").repository.lock(), pytest.raises(LockTimeout):
         slow.new("two", source="bot")
+    untouched(home, before)
+
+
+def test_what_is_collected_while_a_fork_waits_is_a_miss_and_no_damage(tmp_path: Path) -> None:
+    home = prepare(tmp_path / "home")
+    commit(home.agent("bot"), V3, bump="major", notes="so that nothing needs the backup to be undone")
+    (backup,) = (ref.rpartition("bot/")[2] for ref in home.agent("bot").repository.refs("refs/heads/bot/backups/"))
+    before = sorted(os.listdir(home.path))
+    held = [home.opened.vfs.lock(home.opened.layout.lock("bot"))]
+
+    def collect(_: float) -> None:
+        if (fd := held.pop()) is not None:
+            os.close(fd)
+        flags = {"packs.seal_at": SEAL, "backups.keep": "0"}
+        kaivc.open(home.path, environ=ENVIRON, clock=Ticking(1_990_000_000), flags=flags).agent("bot").gc()
+
+    slow = Home(replace(open_home(home.path).opened, sleep=collect))
+    with pytest.raises(NoSuchRevision, match="collected"):
+        slow.new("two", source=f"bot@{backup}")
+    assert not held
     untouched(home, before)
 
 
