@@ -254,7 +254,7 @@ class Rebuild:
                 row.created_ns if row else first,
                 chain.seq,
                 chain.head,
-                row.removed_ns if row and not chain.links else removed,
+                row.removed_ns if row and (chain.lost or not chain.links) else removed,
             ),
             former=sorted(
                 {name for name in chain.names if name != stock.name}

@@ -33,6 +33,9 @@ def version(repo: Repository, label: str, oid: ObjectId, findings: Sequence[Find
         trees_seen = set(_trees(repo, it.tree_oid))
         sizes = {entry.oid: repo.store.size(entry.oid) for entry in files.values()}
         manifest = versions.manifest_of(repo, it.tree_oid)
+    in_force = False
+    with suppress(KaiError):  # said of the ref
+        in_force = tag is not None and repo.current == tag.target
     has_view = os.path.isdir(repo.layout.view(repo.name, label))
     sums = {} if manifest is None else {kind: versions.checksum(files, manifest, kind) for kind in FileClass}
     return VersionReport(
@@ -54,7 +57,7 @@ def version(repo: Repository, label: str, oid: ObjectId, findings: Sequence[Find
         objects=len(trees_seen) + len(sizes) + (tag is not None) + (it is not None),
         bytes=sum(sizes.get(entry.oid, 0) for entry in files.values()),
         view=has_view,
-        in_force=tag is not None and repo.current == tag.target,
+        in_force=in_force,
         findings=tuple(findings),
         recheck=tuple(recheck.version(it, oid.hex(), tag, files, manifest, view=has_view))
         if it and tag and manifest

@@ -67,6 +67,10 @@ CREATE TABLE stat_cache (agent INTEGER NOT NULL, dir BLOB NOT NULL, data BLOB NO
 
 
 def checksum(*values: object) -> int:
+Kinds = tuple[type | tuple[type, ...], ...]
+"""What the columns of a row hold, but for its checksum."""
+
+
     """What a row's checksum column holds: xxh3-64 of the msgpack array of its other values, as signed 64 bits."""
     number: int = xxhash.xxh3_64_intdigest(msgpack.packb(values))
     return number - (1 << 64) if number >> 63 else number
@@ -92,9 +96,12 @@ def older_than(agent: str) -> StorageFailed:
     )
 
 
-def checked(row: Sequence[Any], what: str) -> Sequence[Any]:
-    """The row's values without its last one, the checksum, once they agree."""
-    if checksum(*row[:-1]) != row[-1]:
+def checked(row: Sequence[Any], what: str, kinds: Kinds) -> Sequence[Any]:
+    """The row's values without its last one, the checksum, once they agree and are of the columns' kinds.
+
+    SQLite takes a value of any type in any column, and whoever puts one there can make the checksum fit.
+    """
+    if not all(map(isinstance, row, kinds)) or checksum(*row[:-1]) != row[-1]:
         raise damaged(what)
     return row[:-1]
 
@@ -114,6 +121,9 @@ class AgentRow(NamedTuple):
 
 
 class Catalog:
+_AGENT: Kinds = (int, str, int, int, bytes, int)
+
+
     """The catalog at ``path``; one connection for each process and thread.
 
     ``obstacle`` says why it cannot be written; empty if it can.
@@ -336,12 +346,12 @@ class Catalog:
         row = self.row(
             "SELECT id, name, created_ns, op_seq, op_head, removed_ns, checksum FROM agents WHERE name = ?", (name,)
         )
-        return AgentRow(*checked(row, f"agent {name}")) if row else None
+        return AgentRow(*checked(row, f"agent {name}", _AGENT)) if row else None
 
     def agents(self) -> list[AgentRow]:
         """All agents, removed ones too, by name."""
         rows = self.rows("SELECT id, name, created_ns, op_seq, op_head, removed_ns, checksum FROM agents ORDER BY name")
-        return [AgentRow(*checked(row, f"agent {row[1]}")) for row in rows]
+        return [AgentRow(*checked(row, f"agent {row[1]}", _AGENT)) for row in rows]
 
     def agent_names(self, *, removed: bool = False) -> list[str]:
         """The names of the agents that live, sorted; with ``removed``, of those too that were removed."""
@@ -358,12 +368,12 @@ class Catalog:
         row = self.row("SELECT name, agent, checksum FROM former WHERE name = ?", (name,))
         if row is None:
             return None
-        return self.name_of(checked(row, f"former name {name}")[1])
+        return self.name_of(checked(row, f"former name {name}", (str, int))[1])
 
     def former_names(self, agent: int) -> list[str]:
         """The names that an agent had before, sorted."""
         rows = self.rows("SELECT name, agent, checksum FROM former WHERE agent = ? ORDER BY name", (agent,))
-        return [checked(row, f"former name {row[0]}")[0] for row in rows]
+        return [checked(row, f"former name {row[0]}", (str, int))[0] for row in rows]
 
 
 def put_agent(db: sqlite3.Connection, agent: AgentRow) -> None:

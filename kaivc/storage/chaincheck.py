@@ -11,7 +11,7 @@ from kaivc.storage.catalog import AgentRow
 from kaivc.storage.chain import OpRecord, read_op, replay, trace
 from kaivc.storage.damage import AgentCheck, Damage, Severity
 from kaivc.storage.gitobjects import MalformedObject
-from kaivc.storage.journal import GENESIS, digest_op
+from kaivc.storage.journal import GENESIS, REMOVE, digest_op
 from kaivc.storage.packcheck import Packs
 from kaivc.storage.salvage import good_rows
 from kaivc.storage.store import StorePlace
@@ -49,6 +49,7 @@ class Chain:
         if whole:
             self._check_refs(records)
             self._check_unknown()
+            self._check_removal(records)
 
     def _say(self, where: str, what: str, **more: Any) -> None:  # noqa: ANN401 - fields of Damage
         self._check.damages.append(Damage(where, what, self._agent.name, **more))
@@ -183,6 +184,14 @@ class Chain:
             elif stated[name] != there[name]:
                 what = f"{name} points at {there[name].hex()}, the op records say {stated[name].hex()}"
                 self._say("ref", what, row=f"refs {name}", expected=stated[name].hex(), found=there[name].hex())
+
+    def _check_removal(self, records: list[OpRecord]) -> None:
+        """Whether the agent lives, and when it was removed if not."""
+        stated = max((record.op.time_ns for record in records if record.op.verb == REMOVE), default=0)
+        if stated != self._agent.removed_ns:
+            what = "the agent's row does not say of its removal what the op records say"
+            row = f"agents {self._agent.id}"
+            self._say("catalog", what, row=row, expected=str(stated), found=str(self._agent.removed_ns))
 
 
 def _following(head: bytes, records: dict[bytes, OpRecord]) -> list[OpRecord]:

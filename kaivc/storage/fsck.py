@@ -44,7 +44,7 @@ def check_catalog(db: sqlite3.Connection) -> Iterator[Damage]:
                 yield Damage("catalog", f"the table {table} cannot be read: {row.why}", row=table)
                 continue
             if not row.whole:
-                yield _row_damage(row, "does not fit its checksum")
+                yield _row_damage(row, "does not fit its checksum or the types of its columns")
             if table == "meta":
                 meta[row.values["key"]] = row.values["value"]
             elif table == "agents":

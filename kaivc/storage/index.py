@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from kaivc.storage.catalog import Catalog, checked, checksum
+from kaivc.storage.catalog import Catalog, Kinds, checked, checksum
 
 
 class PackState(StrEnum):
@@ -44,13 +44,23 @@ MAX_ID = 32
 """Bytes of the longest id."""
 
 _PACK = "SELECT id, agent, name, state, committed, checksum FROM packs WHERE "
+_PACK_KINDS: Kinds = (int, int, str, str, int)
 _OBJECT = "SELECT id, kind, pack, offset, length, size, checksum FROM objects WHERE "
+_OBJECT_KINDS: Kinds = (bytes, int, int, int, int, int)
 
 
 def packs(catalog: Catalog, agent: int) -> list[PackRow]:
     """The packs of an agent, oldest first."""
     rows = catalog.rows(_PACK + "agent = ? ORDER BY id", (agent,))
-    return [PackRow(*checked(row, f"pack {row[2]}")) for row in rows]
+    return [PackRow(*checked(row, f"pack {row[2]}", _PACK_KINDS)) for row in rows]
+
+
+def fail_pack(db: sqlite3.Connection, number: int) -> None:
+    """Note that nothing is written to a pack any more; what was committed of it stays so."""
+    row = db.execute(_PACK + "id = ?", (number,)).fetchone()
+    if row is not None:
+        pack = PackRow(*checked(row, f"pack {row[2]}", _PACK_KINDS))
+        put_pack(db, pack._replace(state=PackState.FAILED.value))
 
 
 def put_pack(db: sqlite3.Connection, pack: PackRow) -> int:
@@ -66,13 +76,17 @@ def put_pack(db: sqlite3.Connection, pack: PackRow) -> int:
 def find(catalog: Catalog, agent: int, oid: bytes) -> ObjectRow | None:
     """Where an object lies."""
     row = catalog.row(_OBJECT + "agent = ? AND id = ?", (agent, oid))
-    return ObjectRow(*checked(row, f"object {oid.hex()}")) if row else None
+    return ObjectRow(*checked(row, f"object {oid.hex()}", _OBJECT_KINDS)) if row else None
 
 
 def every(catalog: Catalog, agent: int) -> list[ObjectRow]:
     """Where all objects of an agent lie, in the order of packs."""
     rows = catalog.rows(_OBJECT + "agent = ? ORDER BY pack, offset", (agent,))
-    return [ObjectRow(*checked(row, f"object {row[0].hex()}")) for row in rows]
+    return [ObjectRow(*checked(row, _named(row), _OBJECT_KINDS)) for row in rows]
+
+
+def _named(row: Sequence[Any]) -> str:
+    return f"object {row[0].hex() if isinstance(row[0], bytes) else row[0]!r:.40}"
 
 
 def beginning(catalog: Catalog, agent: int, digits: str, width: int, kind: int, limit: int) -> list[bytes]:
@@ -82,7 +96,7 @@ def beginning(catalog: Catalog, agent: int, digits: str, width: int, kind: int, 
         _OBJECT + "agent = ? AND id >= ? AND id <= ? AND kind = ? ORDER BY id LIMIT ?",
         (agent, low, high, kind, limit),
     )
-    found = [ObjectRow(*checked(row, f"object {row[0].hex()}")).id for row in rows]
+    found = [ObjectRow(*checked(row, _named(row), _OBJECT_KINDS)).id for row in rows]
     return [oid for oid in found if oid.hex().startswith(digits)]
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from kaivc.names import ObjectId, ReflogEntry, RefName
-from kaivc.storage.catalog import AgentRow, Catalog, checked, checksum, put_agent
+from kaivc.storage.catalog import AgentRow, Catalog, Kinds, checked, checksum, put_agent
 
 GENESIS = bytes(32)
 """What the first op record names as the one before."""
@@ -86,7 +86,7 @@ def digest_op(record: bytes) -> bytes:
 def ref(catalog: Catalog, agent: int, name: str) -> ObjectId | None:
     """What a ref points at."""
     row = catalog.row("SELECT name, oid, checksum FROM refs WHERE agent = ? AND name = ?", (agent, name))
-    return ObjectId(checked(row, f"ref {name}")[1]) if row else None
+    return ObjectId(checked(row, f"ref {name}", (str, bytes))[1]) if row else None
 
 
 def refs(catalog: Catalog, agent: int, prefix: str) -> dict[RefName, ObjectId]:
@@ -95,7 +95,16 @@ def refs(catalog: Catalog, agent: int, prefix: str) -> dict[RefName, ObjectId]:
         "SELECT name, oid, checksum FROM refs WHERE agent = ? AND name >= ? AND name < ? ORDER BY name",
         (agent, prefix, prefix + "\U0010ffff"),
     )
-    return {RefName(row[0]): ObjectId(checked(row, f"ref {row[0]}")[1]) for row in rows}
+    return {RefName(row[0]): ObjectId(checked(row, f"ref {row[0]}", (str, bytes))[1]) for row in rows}
+
+
+def ref_names(catalog: Catalog, agent: int, prefix: str) -> list[RefName]:
+    """The names that begin with ``prefix``, as they stand there: a damaged row hides no other."""
+    rows = catalog.rows(
+        "SELECT name FROM refs WHERE agent = ? AND name >= ? AND name < ? ORDER BY name",
+        (agent, prefix, prefix + "\U0010ffff"),
+    )
+    return [RefName(name) for (name,) in rows]
 
 
 def put_ref(db: sqlite3.Connection, agent: int, name: str, oid: bytes | None) -> None:
@@ -186,9 +195,13 @@ _REFLOG = (
 )
 
 
+_ID, _NUMBER = (bytes, type(None)), (int, type(None))
+_REFLOG_KINDS: Kinds = (int, int, str, _ID, _ID, str, int, str, str, str, _NUMBER, _NUMBER, int)
+
+
 def _entry(row: tuple[Any, ...]) -> ReflogEntry:
     seq, _, name, old, new, actor, time_ns, reason, verb, op_id, undoes, backup, workspace = checked(
-        row, f"reflog entry {row[0]}"
+        row, f"reflog entry {row[0]}", _REFLOG_KINDS
     )
     return ReflogEntry(
         seq, RefName(name), old, new, actor, time_ns, reason, verb, op_id, undoes, backup, bool(workspace)
@@ -246,7 +259,7 @@ def intents(catalog: Catalog, agent: int) -> list[IntentRow]:
     rows = catalog.rows("SELECT id, kind, payload, checksum FROM intents WHERE agent = ? ORDER BY id", (agent,))
     found = []
     for number, kind, payload, stored in rows:
-        checked((kind, payload, stored), f"intent {number}")
+        checked((kind, payload, stored), f"intent {number}", (str, bytes))
         found.append(IntentRow(number, kind, payload))
     return found
 

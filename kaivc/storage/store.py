@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgpack
@@ -71,6 +72,7 @@ class ObjectStore:
     def find(self, oid: bytes) -> ObjectRow | None:
         """Where an object or chunk lies."""
         return index.find(self.catalog, self.place.agent_id, oid)
+        weakref.finalize(self, _close, self._readers)  # many stores come and go in one process
 
     def contains(self, oid: ObjectId) -> bool:
         """Whether the object is stored."""
@@ -244,6 +246,21 @@ class ObjectStore:
 
     def close(self) -> None:
         """Close all packs."""
-        for reader in self._readers.values():
-            reader.close()
-        self._readers.clear()
+        _close(self._readers)
+
+
+def _is_chunk(pair: Any) -> bool:  # noqa: ANN401 - whatever stands in a list of chunks
+    """Whether it is the id and the size of a chunk."""
+    return (
+        isinstance(pair, tuple)
+        and len(pair) == 2  # noqa: PLR2004 - a pair
+        and isinstance(pair[0], bytes)
+        and type(pair[1]) is int
+        and 0 < pair[1] <= MAX_CHUNK
+    )
+
+
+def _close(readers: dict[int, PackReader]) -> None:
+    for reader in readers.values():
+        reader.close()
+    readers.clear()

@@ -1,5 +1,7 @@
 """An audit names whatever was changed: what, of which version, which path, what was expected and what is there."""
 
+import gc
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,11 +12,15 @@ from pathlib import Path
 import pytest
 
 import kaivc
+from kaivc.cli.commands.audit import _rendered
 from kaivc.errors import InvalidName, NoSuchAgent, NoSuchRevision
 from kaivc.findings import Finding
 from kaivc.report import AgentReport, AuditReport
+from kaivc.storage import salvage
+from kaivc.storage.catalog import checksum
 from tests.conftest import ROOT
 from tests.engine import tampering
+from tests.engine.damage import fsck
 from tests.engine.homes import commit, copy, make_home, open_home
 from tests.engine.tampering import AGENT, EVE
 
@@ -365,3 +371,77 @@ def test_an_audit_beside_writers_finds_nothing(home):
         writer.wait()
     assert [it.differences for it in reports if not it.ok] == []
     assert of(reports[-1]).ops > of(first).ops
+
+
+# ---------------------------------------------------------------- rows of any kind
+
+
+def put_row(home: Path, table: str, where: str, **values: object) -> None:
+    """Change one row, and let its checksum fit: SQLite takes a value of any type in any column."""
+    shape = salvage.TABLES[table]
+    names = ", ".join(shape.columns)
+    db = tampering.db_of(home)
+    (row,) = db.execute(f"SELECT {names} FROM {table} WHERE {where}").fetchall()  # noqa: S608
+    now = {**dict(zip(shape.columns, row, strict=True)), **values}
+    fits = {"checksum": checksum(*(now[name] for name in shape.checked))} if shape.checked else {}
+    put = {**values, **fits}
+    assert db.execute(
+        f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in put)} WHERE {where}",  # noqa: S608
+        tuple(put.values()),
+    ).rowcount == 1  # fmt: skip
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "where", "values"),
+    [
+        ("reflog", "agent = 1 AND seq = 1 AND ord = 0", {"old": 7}),
+        ("reflog", "agent = 1 AND seq = 1 AND ord = 0", {"time_ns": "soon"}),
+        ("reflog", "agent = 1 AND seq = 1 AND ord = 0", {"actor": b"\xff"}),
+        ("refs", f"agent = 1 AND name = '{tampering.TAG}'", {"oid": "text"}),
+        ("packs", "agent = 1", {"committed": "all"}),
+        ("objects", "agent = 1 AND id = (SELECT min(id) FROM objects WHERE agent = 1)", {"size": 1.5}),
+        ("ops", "agent = 1 AND seq = 1", {"op_id": b"\x00"}),
+    ],
+)  # fmt: skip
+def test_a_row_with_a_value_of_another_type_is_named_whatever_its_checksum_says(home, table, where, values):
+    put_row(home, table, where, **values)
+    report = audited(home)
+    assert any(it.where == "catalog" and f"a row of {table} " in it.problem for it in report.differences)
+    _rendered(report, html=True, json=False)
+    _rendered(report, html=False, json=True)
+
+
+def test_a_damaged_ref_of_the_version_in_force_is_a_finding_and_no_error(home):
+    tampering.change(home, "UPDATE refs SET checksum = 1 WHERE agent = 1 AND name = ?", f"refs/heads/{AGENT}/current")
+    for args in ((), (AGENT,), (AGENT, "v1.0.0")):
+        report = audited(home, *args)
+        assert any(it.row is not None and "current" in it.row for it in report.differences)
+        assert not any(version.in_force for version in of(report).versions)
+
+
+def test_when_an_agent_was_removed_is_what_the_op_records_say(home):
+    opened = open_home(home)
+    opened.remove("other")
+    opened.close()
+    assert audited(home).ok
+    removed = tampering.one(home, "SELECT removed_ns FROM agents WHERE name = 'other'")
+    for name, value, stated in (("other", 0, removed), ("other", removed + 1, removed), (AGENT, removed, 0)):
+        was = tampering.one(home, "SELECT removed_ns FROM agents WHERE name = ?", name)
+        put_row(home, "agents", f"name = '{name}'", removed_ns=value)
+        (said,) = [it for it in audited(home).differences if "removal" in it.problem]
+        assert (said.agent, said.expected, said.found) == (name, str(stated), str(value))
+        assert fsck(home, repair=True).ok
+        assert tampering.one(home, "SELECT removed_ns FROM agents WHERE name = ?", name) == was
+
+
+def test_homes_that_are_opened_and_closed_keep_no_file_open(made):
+    def count() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    audited(made())
+    before = count()
+    for _ in range(3):
+        assert audited(made()).ok
+    assert count() == before
