@@ -24,11 +24,11 @@ from kaivc.storage.catalog import AgentRow
 from kaivc.storage.gather import AgentFacts, Place
 from kaivc.storage.homefile import HomeFacts
 from kaivc.storage.index import ObjectRow, PackRow, PackState
-from kaivc.storage.journal import Move, Op
+from kaivc.storage.journal import RENAME, Move, Op
 from kaivc.storage.newcatalog import NewAgent
 from kaivc.storage.oldcatalog import OldAgent, OldCatalog
 from kaivc.storage.pack import RecordKind
-from kaivc.storage.rechain import NOTHING, Link, rechain
+from kaivc.storage.rechain import NOTHING, Link, Pool, rechain
 
 REASON = "kai fsck --repair"
 
@@ -122,16 +122,24 @@ class Rebuild:
             directory = self._layout.pack_dir(name)
             facts = gather.gather(name, directory, self.facts.format, committed, self._home.progress)
             found.append((name, facts, old))
-        if not self.facts.home_id:
-            homes = [record.home for _, facts, _ in found for record, _ in facts.ops.values()]
-            chosen = max(set(homes), key=homes.count) if homes else secrets.token_hex(16)
-            self.facts = HomeFacts(chosen, self.facts.object_format, self.facts.shared)
+        self.facts = replace(self.facts, home_id=self._home_id([facts for _, facts, _ in found]))
+        pool = Pool(self.facts.home_id, [facts for _, facts, _ in found], self._old.payloads)
+        missing = set() if self._old.agents_whole else pool.names() - {name for name, _, _ in found}
+        found += [(name, AgentFacts(name), None) for name in sorted(missing) if _is_name(name)]
         for name, facts, old in found:
-            chain = rechain(name, self.facts.home_id, facts, old, self._old.payloads)
+            chain = rechain(name, facts, old, pool)
             if chain is None and self._is_agent(name):
                 chain = NOTHING
             if chain is not None:
                 yield Stock(name, self._layout.pack_dir(name), self.facts.format, facts, old, chain)
+
+    def _home_id(self, found: list[AgentFacts]) -> str:
+        """What ``home.json`` says, else the old catalog, if any op record bears it out; else what most of them say."""
+        homes = [record.home for facts in found for record, _ in facts.ops.values()]
+        said = [it for it in (self.facts.home_id, self._old.meta.get("home_id")) if isinstance(it, str) and it]
+        if not homes:
+            return said[0] if said else secrets.token_hex(16)
+        return next((it for it in said if it in homes), max(set(homes), key=homes.count))
 
     def _names(self) -> list[str]:
         """What may be an agent: by packs, by the old catalog, and, where that lacks some, by directories."""
@@ -262,7 +270,7 @@ class Rebuild:
             ),
             links=[_moved(link, moved) for link in chain.links],
             refs=stock.refs,
-            intents=stock.old.intents if stock.old is not None else [],
+            intents=stock.old.intents if stock.old is not None else list(self._cut_renames(stock)),
         )
         if stock.old is not None:
             lost = [seq for first_, last in chain.lost for seq in range(first_, last + 1)]
@@ -275,6 +283,16 @@ class Rebuild:
             if replayed.get(name) != stock.refs.get(name)
         ]
         return agent
+
+    def _cut_renames(self, stock: Stock) -> Iterator[tuple[str, bytes]]:
+        """What a rename left to do whose intent went with the old catalog: its record says that it landed."""
+        layout, new = self._layout, stock.name
+        for name in stock.chain.names:
+            if name in self._stocks or not _is_name(name):
+                continue
+            moves = os.path.isdir(layout.versions(name)) and not os.path.lexists(layout.agent(new))
+            if moves or (os.path.isdir(layout.pack_dir(name)) and not os.path.lexists(layout.agent(name))):
+                yield RENAME, f"{name} {new}".encode()
 
     def _index(self, stock: Stock, agent: NewAgent, moved: dict[bytes, Place]) -> None:
         """The rows of packs, and of the objects in them that can be had."""

@@ -196,6 +196,7 @@ def _repair(home: OpenHome, agent: str | None) -> Fscked:
             rebuild.apply(quarantine)
         home.catalog.close()
         home = replace(home)  # what it had read of the old one is forgotten
+        _relocate(home)
     made = []
     for name in plan.follow:
         row = home.catalog.agent(name)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kaivc.storage.chain import OpRecord, read_op
 from kaivc.storage.gather import AgentFacts, Place
 from kaivc.storage.gitobjects import MalformedObject
-from kaivc.storage.journal import GENESIS, Move, Op, digest_op, encode_op
+from kaivc.storage.journal import GENESIS, RENAME, Move, Op, digest_op, encode_op
 from kaivc.storage.oldcatalog import OldAgent
 
 _META = ("verb", "op_id", "actor", "time_ns", "reason", "undoes", "backup", "workspace")
@@ -53,23 +53,61 @@ class Chain:
         return refs
 
 
-def rechain(
-    name: str, home_id: str, facts: AgentFacts, old: OldAgent | None, payloads: Mapping[bytes, tuple[OpRecord, bytes]]
-) -> Chain | None:
-    """The chain of the agent ``name``; None if nothing says that there is one of that name."""
-    known = {
-        digest: Link(record, None, place) for digest, (record, place) in facts.ops.items() if record.home == home_id
-    }
-    for digest, (record, payload) in payloads.items():
-        if digest not in known and record.home == home_id:
-            known[digest] = Link(record, payload, None)
+class Pool:
+    """The op records of a home, wherever they were found: in packs of any agent, and in an old catalog."""
+
+    def __init__(
+        self, home_id: str, found: Iterable[AgentFacts], payloads: Mapping[bytes, tuple[OpRecord, bytes]]
+    ) -> None:
+        self.home_id = home_id
+        self._payloads = payloads
+        self._records = {
+            digest: record
+            for facts in found
+            for digest, (record, _) in facts.ops.items()
+            if record.home == home_id
+        }
+        self._records |= {digest: record for digest, (record, _) in payloads.items() if record.home == home_id}
+        self.renamed = frozenset(record.prev for record in self._records.values() if record.op.verb == RENAME)
+        """The records that an agent's other name goes on from."""
+
+    def names(self) -> set[str]:
+        """Whose records they are."""
+        return {record.agent for record in self._records.values()}
+
+    def links(self, facts: AgentFacts, *, everywhere: bool) -> dict[bytes, Link]:
+        """What an agent's own packs and the old catalog hold; with ``everywhere``, what other packs hold too."""
+        known = {
+            digest: Link(record, None, place)
+            for digest, (record, place) in facts.ops.items()
+            if record.home == self.home_id
+        }
+        for digest in self._records if everywhere else self._payloads:
+            if digest not in known and digest in self._records:
+                known[digest] = Link(self._records[digest], None, None)
+        return known
+
+
+def rechain(name: str, facts: AgentFacts, old: OldAgent | None, pool: Pool) -> Chain | None:
+    """The chain of the agent ``name``; None if nothing says that there is one of that name.
+
+    What its own packs lack is looked for in those of others: a fork has some, and directories may have been mixed up.
+    """
+    chain = _rechain(name, facts, old, pool, everywhere=False)
+    if chain is None or chain.lost:
+        chain = _rechain(name, facts, old, pool, everywhere=True)
+    return chain
+
+
+def _rechain(name: str, facts: AgentFacts, old: OldAgent | None, pool: Pool, *, everywhere: bool) -> Chain | None:
+    home_id, known = pool.home_id, pool.links(facts, everywhere=everywhere)
     if old is not None and old.row is not None:
         seq, head = old.row.op_seq, old.row.op_head
-        newer = _newest(name, known.values())
+        newer = _newest(name, known.values(), pool.renamed)
         if newer is not None and newer.seq > seq and _leads_to(newer, head, known):
             seq, head = newer.seq, newer.digest  # the catalog is an older one than the packs
     else:
-        newest = _newest(name, known.values())
+        newest = _newest(name, known.values(), pool.renamed)
         if newest is None:
             return None
         seq, head = newest.seq, newest.digest
@@ -80,10 +118,10 @@ NOTHING = Chain((), 0, GENESIS, ())
 """That of an agent with no operation yet."""
 
 
-def _newest(name: str, links: Iterable[Link]) -> OpRecord | None:
+def _newest(name: str, links: Iterable[Link], renamed: Collection[bytes]) -> OpRecord | None:
     """The newest record of that name, unless another name took it from there."""
     records = [link.record for link in links]
-    followed = {record.prev for record in records if record.agent != name}
+    followed = {record.prev for record in records if record.agent != name}.union(renamed)
     own = [record for record in records if record.agent == name]
     newest = max(own, key=lambda record: (record.seq, record.op.time_ns, record.digest), default=None)
     return None if newest is None or newest.digest in followed else newest
@@ -106,7 +144,7 @@ def _trace(name: str, home_id: str, seq: int, head: bytes, known: dict[bytes, Li
     while at > 0:
         link = known.get(digest) or _from_reflog(at, digest, home_id, names, known, old)
         if link is not None and link.record.seq == at:
-            links.append(link)
+            links.append(link if link.payload or link.place else replace(link, payload=_encoded(link.record)))
             names.add(link.record.agent)
             at, digest = at - 1, link.record.prev
             continue
@@ -115,6 +153,11 @@ def _trace(name: str, home_id: str, seq: int, head: bytes, known: dict[bytes, Li
         last, at, digest = at, *((best.seq, best.digest) if best else (0, GENESIS))
         lost.append((at + 1, last))
     return Chain(tuple(reversed(links)), seq, head, tuple(reversed(lost)))
+
+
+def _encoded(record: OpRecord) -> bytes:
+    """The bytes of a record, which has one form only."""
+    return encode_op(record.op, record.home, record.agent, record.seq, record.prev, list(record.moves))
 
 
 def _from_reflog(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kaivc.errors import StorageFailed
 from tests.engine.damage import CATALOG, fsck, packs, remove_catalog, rows, said
-from tests.engine.homes import commit, copy, make_home, open_home
+from tests.engine.homes import commit, copy, make_home, open_home, remove
+from tests.engine.test_kill import Cut, in_child
 
 # ---------------------------------------------------------------- an older catalog
 
@@ -82,3 +85,86 @@ def test_operations_of_another_history_are_said(tmp_path: Path) -> None:
     before = rows(path)
     assert fsck(path, repair=True).ok
     assert rows(path) == before
+
+
+# ---------------------------------------------------------------- whose records they are
+
+
+def two_agents(path: Path) -> None:
+    """Two agents with two versions each."""
+    home = make_home(path)
+    for name in ("bot", "cat"):
+        agent = home.new(name)
+        for number in range(2):
+            commit(agent, {"x": b"%s %d" % (name.encode(), number)}, bump="minor")
+    home.close()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_packs_under_the_wrong_names_are_known_by_what_they_hold(tmp_path: Path, lost: bool) -> None:
+    path = tmp_path / "home"
+    two_agents(path)
+    before = rows(path)
+    directory = path / ".kai/packs"
+    for source, target in (("bot", "aside"), ("cat", "bot"), ("aside", "cat")):
+        (directory / source).rename(directory / target)
+    if lost:
+        remove_catalog(path)
+    assert fsck(path, repair=True).ok
+    after = rows(path)
+    for table in ("refs", "reflog", "ops", "former"):
+        assert after[table] == before[table]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("lie", [{"home_id": "0" * 32}, {"object_format": "sha1"}, {"format": 9}])
+def test_a_home_file_that_lies_is_not_believed(tmp_path: Path, lie: dict[str, object], lost: bool) -> None:
+    """An id that no record says made every operation another home's: the history went."""
+    path = tmp_path / "home"
+    two_agents(path)
+    before = rows(path)
+    file = path / ".kai/home.json"
+    true = file.read_bytes()
+    file.write_text(json.dumps(json.loads(true) | lie))
+    if lost:
+        remove_catalog(path)
+    assert fsck(path, repair=True).ok
+    assert rows(path) == before
+    assert file.read_bytes() == true
+
+
+def renamed(path: Path, at: int) -> None:
+    open_home(path, Cut(at)).rename("old", "young")
+
+
+def test_a_rename_that_was_cut_is_finished_though_the_catalog_is_lost_too(tmp_path: Path) -> None:
+    """The op record in the packs says whether it landed; directories and packs under the other name follow it."""
+    template, path = tmp_path / "template", tmp_path / "home"
+    home = make_home(template)
+    agent = home.new("old")
+    commit(agent, {"x": b"1"})
+    (agent.workspace / "x").write_bytes(b"not committed")
+    home.close()
+    names: list[str] = []
+    at = 0
+    while True:
+        at += 1
+        copy(template, path)
+        cut = in_child(partial(renamed, path, at))
+        remove_catalog(path)
+        assert fsck(path, repair=True).ok
+        home = open_home(path)
+        (name,) = home.agents()
+        agent = home.agent(name)
+        assert (agent.workspace / "x").read_bytes() == b"not committed"
+        assert agent.verify().ok
+        assert [each for each in ("old", "young") if (path / each).exists()] == [name]
+        if name == "young":
+            assert os.listdir(path / ".kai/packs") == ["young"]
+        home.close()
+        names.append(name)
+        remove(path)
+        if not cut:
+            break
+    assert names == sorted(names)
+    assert set(names) == {"old", "young"}
