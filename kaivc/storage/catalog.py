@@ -66,11 +66,11 @@ CREATE TABLE stat_cache (agent INTEGER NOT NULL, dir BLOB NOT NULL, data BLOB NO
 """
 
 
-def checksum(*values: object) -> int:
 Kinds = tuple[type | tuple[type, ...], ...]
 """What the columns of a row hold, but for its checksum."""
 
 
+def checksum(*values: object) -> int:
     """What a row's checksum column holds: xxh3-64 of the msgpack array of its other values, as signed 64 bits."""
     number: int = xxhash.xxh3_64_intdigest(msgpack.packb(values))
     return number - (1 << 64) if number >> 63 else number
