@@ -11,6 +11,7 @@ from kaivc.errors import ChecksumMismatch
 from kaivc.layout import link_target
 from kaivc.names import ObjectId, ReflogEntry, current_ref
 from kaivc.repository import Repository
+from kaivc.storage import caches
 from kaivc.views import View
 
 
@@ -23,12 +24,54 @@ def link_current(repo: Repository, *, sync: bool) -> None:
     view = View(repo, version)
     if not view.exists() or not view.is_known():
         view.build()
+    elif not view.is_seen():
+        _mend_cut(view)
     target, path = link_target(version.tag), repo.layout.current(repo.name)
     if os.path.lexists(path) and not os.path.islink(path):
         repo.vfs.remove_tree(path)
     if not os.path.islink(path) or os.readlink(path) != target:
         repo.vfs.swap_link(target, path, sync=sync)
     view.note_use()
+
+
+def settle(repo: Repository) -> None:
+    """Bring link, view and log to where the catalog says, after a cut command or a power cut.
+
+    Neither is synced. Once the view in force was seen whole since the machine was started, this is one look.
+    """
+    if not is_linked(repo):
+        link_current(repo, sync=False)
+    if repo.current is None or repo.row().removed_ns:
+        return
+    try:
+        version = versions.current(repo)
+        if caches.is_seen(repo.catalog, repo.id, version.tag, repo.home.boot):
+            return
+        _mend_cut(View(repo, version))
+        if _is_log_cut(repo):
+            repo.vfs.replace(repo.layout.rollback_log(repo.name), b"".join(log_lines(repo)), _log_mode(repo))
+    except ChecksumMismatch:
+        return  # what is in force is damaged: going elsewhere is for the user to say
+
+
+def _mend_cut(view: View) -> None:
+    """Mend a view that a power cut may have left in part; what else is wrong with it, its use will say."""
+    problems = view.check(full=True)
+    if problems and view.may_be_cut():
+        view.mend(problems)
+
+
+def _is_log_cut(repo: Repository) -> bool:
+    """Whether the log lacks bytes that were on their way to the disk: read as zeros, or not there."""
+    try:
+        with open(repo.layout.rollback_log(repo.name), "rb") as file:
+            found = file.read()
+    except FileNotFoundError:
+        found = b""
+    except OSError:
+        return False
+    wanted = b"".join(log_lines(repo))
+    return b"\0" in found or (found != wanted and wanted.startswith(found))
 
 
 def is_linked(repo: Repository) -> bool:
@@ -57,13 +100,17 @@ def write_rollback_log(repo: Repository) -> None:
         return
     data = b"".join(_lines(repo, new))
     if last:
-        fd = repo.vfs.open_append(path, 0o640 if repo.home.shared else 0o600)
+        fd = repo.vfs.open_append(path, _log_mode(repo))
         try:
             repo.vfs.write(fd, data)  # not synced: what a power cut takes is written again from the reflog
         finally:
             repo.vfs.close(fd)
     else:
-        repo.vfs.replace(path, data, 0o640 if repo.home.shared else 0o600)
+        repo.vfs.replace(path, data, _log_mode(repo))
+
+
+def _log_mode(repo: Repository) -> int:
+    return 0o640 if repo.home.shared else 0o600
 
 
 def log_lines(repo: Repository) -> list[bytes]:

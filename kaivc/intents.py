@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from kaivc import inforce, plans, relocation, trees, versions, workspace
 from kaivc.errors import KaiError, StorageFailed
@@ -49,8 +49,8 @@ def finish(repo: Repository, *, guarded: bool = False, live: bool = False) -> li
     """
     rows = journal.intents(repo.catalog, repo.id)
     relocate(repo)  # first of all: the rest goes by the agent's name
-    if not rows and not inforce.is_linked(repo):
-        inforce.link_current(repo, sync=False)
+    if not guarded:
+        inforce.settle(repo)
     moved_workspace = any(row.kind == WORKSPACE for row in rows)
     for row in rows:
         if row.kind == WORKSPACE:
@@ -61,7 +61,7 @@ def finish(repo: Repository, *, guarded: bool = False, live: bool = False) -> li
             _clean_up(repo, row.payload)
         elif row.kind in EFFECTS:
             EFFECTS[row.kind](repo, sync=moved_workspace)
-    if not rows:
+    if not guarded:
         _sweep(repo)
     quick = [row.id for row in rows if row.kind in EFFECTS]
     if quick:
@@ -89,15 +89,25 @@ def _sweep(repo: Repository) -> None:
         if name.startswith((".new-", ".old-")):
             with suppress(StorageFailed):  # another member of the group made it
                 repo.vfs.remove_tree(os.path.join(versions_dir, name))
+    for mark in repo.layout.unfinished(repo.name):
+        if os.path.lexists(mark):
+            repo.vfs.unlink(mark, missing_ok=True)
 
 
-def finish_landed(repo: Repository, landed: str) -> None:
-    """Do what a transaction of this very command left to do, databases held; an error says that it ``landed``."""
+@contextmanager
+def landed(what: str) -> Iterator[None]:
+    """Let an error say that ``what`` was asked is done: the transaction of this command is through."""
     try:
-        finish(repo, guarded=True)
+        yield
     except KaiError as error:
-        error.unchanged = f"{landed}; the next command that writes does what is left"
+        error.unchanged = f"{what}; the next command that writes does what is left"
         raise
+
+
+def finish_landed(repo: Repository, what: str) -> None:
+    """Do what a transaction of this very command left to do, databases held."""
+    with landed(what):
+        finish(repo, guarded=True)
 
 
 def pending(repo: Repository) -> list[str]:

@@ -169,7 +169,7 @@ class Mover:
             done = self._land(writer, capture, plan, dirty)
             intents.finish_landed(repo, f"{repo.name} is moved: its log has it as entry {done.seq}")
         if move.to is not None:
-            views.evict(repo)
+            views.evict_if_possible(repo)
         return done
 
     def _is_there_already(self, plan: RestorePlan) -> bool:
@@ -302,6 +302,7 @@ class Mover:
             number,
             workspace=bool(plan),
         )
+        done = self._describe(capture, plan, dirty)
         landed = repo.land(
             writer,
             updates,
@@ -311,7 +312,6 @@ class Mover:
                 db, repo.id, {name: capture.known.get(name, {}) for name in capture.changed}, repo.home.boot
             ),
         )
-        done = self._describe(capture, plan, dirty)
         return replace(
             done,
             backup=f"backups/{number}" if number is not None else None,

@@ -61,7 +61,7 @@ class Reader:
         self._root = os.fsencode(repo.workspace)
         self._open = sqlitefiles.open_inodes()
         self._now = _now(repo)
-        self.cache = caches.known_files(repo.catalog, repo.id)
+        self.cache = caches.known_files(repo.catalog, repo.id, repo.home.boot)
         self.known: dict[bytes, dict[bytes, Known]] = {}
         self.databases: set[bytes] = set()
         self.plain_databases: list[bytes] = []

@@ -93,6 +93,11 @@ class OpenHome:
         """What was fixed when the home was made."""
         return self.catalog.meta()
 
+    @cached_property
+    def boot(self) -> str:
+        """What names the time since the machine was started."""
+        return self.vfs.boot_id()
+
     @property
     def id(self) -> str:
         """The home's own id."""

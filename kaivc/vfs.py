@@ -13,7 +13,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from kaivc.errors import NoSpace, StorageError, StorageFailed
 
@@ -122,12 +122,18 @@ class Vfs:
         self.unlink(temporary, missing_ok=True)
         fd = self.create(temporary, mode)
         try:
-            self._share(fd, mode)
-            self.write(fd, data)
-            self.sync(fd)
-        finally:
-            self.close(fd)
-        self.rename(temporary, path)
+            try:
+                with mapped("setting the mode of", temporary):
+                    self._share(fd, mode)
+                self.write(fd, data)
+                self.sync(fd)
+            finally:
+                self.close(fd)
+            self.rename(temporary, path)
+        except BaseException:
+            with suppress(StorageError):  # the next one removes it
+                self.unlink(temporary, missing_ok=True)
+            raise
         self.sync_dir(os.path.dirname(path))
 
     def hand_over(self, path: str, data: bytes, mode: int = 0o644) -> None:

@@ -12,10 +12,19 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Self
 
 from kaivc import leases, materialise, trees, versions
 from kaivc.dirtree import DirTree
-from kaivc.errors import ChecksumMismatch, InvalidName, NoSuchRevision, StorageFailed
+from kaivc.errors import (
+    ChecksumMismatch,
+    InvalidName,
+    LockTimeout,
+    NoSuchRevision,
+    NoVersionYet,
+    StorageError,
+    StorageFailed,
+)
 from kaivc.layout import META_FILE
 from kaivc.names import ObjectId, Version, version_ref
 from kaivc.plans import parents
@@ -83,6 +92,10 @@ class View:
         """Whether it was made here and sealed."""
         return any(row.tag == self._version.tag for row in caches.views(self._repo.catalog, self._repo.id))
 
+    def is_seen(self) -> bool:
+        """Whether it was seen whole since the machine was started."""
+        return caches.is_seen(self._repo.catalog, self._repo.id, self._version.tag, self._repo.home.boot)
+
     def ensure(self, *, force: bool = False) -> list[str]:
         """Make the view, or check by its seals that it is whole; the tags of views that shared a mended file.
 
@@ -93,8 +106,8 @@ class View:
             return []
         try:
             problems = self.check()
-            if problems and force:
-                return self._mend(problems)
+            if problems and (force or self.may_be_cut()):
+                return self.mend(problems)
         except (ViewDamaged, StorageFailed, OSError):
             if not force:
                 raise
@@ -105,8 +118,19 @@ class View:
             raise self.mismatch(problems)
         return []
 
-    def _mend(self, problems: list[Problem]) -> list[str]:
-        """Give each damaged path a new inode, in place, so that the directory is there at every moment."""
+    def may_be_cut(self) -> bool:
+        """Whether the machine was started again since the view was made, and it was not seen whole since.
+
+        Views are not synced: then what is wrong with one is what the power took, and the store has it.
+        """
+        row = self._row()
+        return row.born == row.seen != self._repo.home.boot and bool(row.born)
+
+    def mend(self, problems: list[Problem]) -> list[str]:
+        """Give each damaged path a new inode, in place, so that the directory is there at every moment.
+
+        The tags of views that shared a file of it.
+        """
         vfs = self._repo.vfs
         with DirTree(vfs, self.path, 0o700) as tree:
             paths = sorted(os.fsencode(problem.path) for problem in problems)
@@ -161,9 +185,8 @@ class View:
         temporary = os.path.join(parent, f".new-{self._version.tag}")
         vfs.remove_tree(temporary)
         vfs.make_dir(temporary)
-        donor = self._donor()
         own = 0
-        with DirTree(vfs, temporary, 0o700) as tree:
+        with self._donor() as donor, DirTree(vfs, temporary, 0o700) as tree:
             for number, (path, entry) in enumerate(self.files.items()):
                 repo.home.progress("making the view", number, len(self.files))
                 if not donor.link(path, entry, tree):
@@ -171,14 +194,15 @@ class View:
                     own += repo.store.size(entry.oid)
             self._write_meta(tree)
             self._close_directories(tree)
-        donor.close()
         if os.path.lexists(self.path):
             vfs.remove_tree(self.path)  # not ours, or it would be known
         vfs.rename(temporary, self.path)
         root = vfs.open_dir(self.path)
-        vfs.chmod_fd(root, self._dir_mode())
-        vfs.close(root)
-        row = ViewRow(self._version.tag, 0, repo.home.clock.now_ns(), own)
+        try:
+            vfs.chmod_fd(root, self._dir_mode())
+        finally:
+            vfs.close(root)
+        row = ViewRow(self._version.tag, 0, repo.home.clock.now_ns(), own, repo.home.boot, repo.home.boot)
         self._seal(self._statuses(), row)
 
     def _write_meta(self, tree: DirTree, name: bytes = META_FILE) -> None:
@@ -203,7 +227,9 @@ class View:
 
     def _donor(self) -> _Donor:
         for row in caches.views(self._repo.catalog, self._repo.id):
-            if row.tag == self._version.tag or not os.path.isdir(self._repo.layout.view(self._repo.name, row.tag)):
+            if row.tag == self._version.tag or row.seen != self._repo.home.boot:
+                continue
+            if not os.path.isdir(self._repo.layout.view(self._repo.name, row.tag)):
                 continue
             try:
                 other = versions.of_tag(self._repo, version_ref(self._repo.name, Version.parse(row.tag)))
@@ -217,8 +243,11 @@ class View:
     def check(self, *, full: bool = False, small: bool = False) -> list[Problem]:
         """What is not as the commit says; files whose seal fits are not read.
 
-        ``full`` re-hashes every file, ``small`` those below 1 MiB. What was read and is right is sealed anew.
+        ``full`` re-hashes every file, as does the first look since the machine was started; ``small`` those below
+        1 MiB. What was read and is right is sealed anew.
         """
+        known, boot = self._row(), self._repo.home.boot
+        full = full or not boot or known.seen != boot
         seals = {} if full else caches.seals(self._repo.catalog, self._repo.id)
         statuses = self._statuses()
         if not statuses and not self.exists():
@@ -238,8 +267,8 @@ class View:
                 elif status is not None:
                     fresh[path] = status
         if not problems and (fresh or full):
-            row = self._row()
-            self._seal(fresh, row._replace(verified_ns=self._repo.home.clock.now_ns()) if full else row)
+            now = self._repo.home.clock.now_ns()
+            self._seal(fresh, known._replace(verified_ns=now, seen=boot) if full else known)
         return problems
 
     def mismatch(self, problems: list[Problem]) -> ViewDamaged:
@@ -312,7 +341,7 @@ class View:
         rows = [_seal(status, self._oid(path)) for path, status in statuses.items()]
         with self._repo.catalog.transaction(durable=False) as db:
             caches.put_seals(db, self._repo.id, rows)
-            caches.put_view(db, self._repo.id, row.tag, row.verified_ns, row.own_bytes)
+            caches.put_view(db, self._repo.id, row)
 
     def note_use(self) -> None:
         """Note that the view was used."""
@@ -343,7 +372,10 @@ class _Donor:
             return False
         return True
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._tree is not None:
             self._tree.__exit__()
 
@@ -391,7 +423,9 @@ def load(repo: Repository, version: AgentVersion) -> str:
         repo.home.require_writable()
         view.build()
     problems = view.check(full=view.due_for_full_check(), small=True)
-    if problems:
+    if problems and view.may_be_cut() and not repo.home.read_only:
+        view.mend(problems)
+    elif problems:
         raise view.mismatch(problems)
     view.note_use()
     return view.path
@@ -455,6 +489,12 @@ def _sealed_again(repo: Repository, shared: dict[tuple[int, int], Seal]) -> Iter
             seal = left.pop((status.st_dev, status.st_ino), None)
             if seal is not None:
                 yield _seal(status, ObjectId(seal.oid))
+
+
+def evict_if_possible(repo: Repository) -> None:
+    """Drop views after what was asked is done: what fails now the next command does."""
+    with suppress(StorageError, LockTimeout, NoVersionYet):
+        evict(repo)
 
 
 def evict(repo: Repository) -> list[str]:

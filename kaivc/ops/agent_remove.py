@@ -162,7 +162,7 @@ class _Removal:
             updates,
             op,
             todo,
-            lambda db: caches.put_known_files(db, repo.id, known),
+            lambda db: caches.put_known_files(db, repo.id, known, repo.home.boot),
             become=lambda row: row._replace(removed_ns=now),
         )
         return replace(self.plan, op_id=op.op_id, seq=landed.seq, applied=True)

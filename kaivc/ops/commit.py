@@ -138,19 +138,18 @@ class _Committer:
             )
             oid = versions.write_commit(writer, draft)
             landed = self._land(writer, capture, draft, number, oid, op_id)
-        intents.finish_landed(repo, f"{repo.name} {number.tag} is committed as {oid.hex()[:12]}")
-        views.evict(repo)
-        changes = tuple(
-            (change.status, os.fsdecode(change.path)) for change in trees.compare(self._base, capture.files)
-        )
-        return Committed(
-            versions.describe(repo, oid),
-            changes,
-            len(capture.files),
-            tuple(capture.notices()),
-            landed.op.op_id,
-            landed.seq,
-        )
+        with intents.landed(f"{repo.name} {number.tag} is committed as {oid.hex()[:12]}"):
+            intents.finish(repo, guarded=True)
+            views.evict_if_possible(repo)
+            changes = trees.compare(self._base, capture.files)
+            return Committed(
+                versions.describe(repo, oid),
+                tuple((change.status, os.fsdecode(change.path)) for change in changes),
+                len(capture.files),
+                tuple(capture.notices()),
+                landed.op.op_id,
+                landed.seq,
+            )
 
     def _capture(self, writer: StoreWriter) -> Capture:
         repo = self._repo
@@ -185,5 +184,5 @@ class _Committer:
             updates,
             op,
             [intents.link(), intents.log()],
-            lambda db: caches.put_known_files(db, repo.id, known),
+            lambda db: caches.put_known_files(db, repo.id, known, repo.home.boot),
         )

@@ -67,6 +67,7 @@ def _remember(repo: Repository, capture: Capture) -> None:
         return
     try:
         with repo.catalog.transaction(durable=False) as db:
-            caches.put_known_files(db, repo.id, {name: capture.known.get(name, {}) for name in capture.changed})
+            known = {name: capture.known.get(name, {}) for name in capture.changed}
+            caches.put_known_files(db, repo.id, known, repo.home.boot)
     except KaiError:
         return

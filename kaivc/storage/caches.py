@@ -29,13 +29,21 @@ class Seal(NamedTuple):
 class ViewRow(NamedTuple):
     """A view; ``used`` grows with each use of any view, ``verified_ns`` is when it was last fully re-hashed.
 
-    ``own_bytes`` were written for it; the rest of its files are links to those of other views.
+    ``own_bytes`` were written for it; the rest of its files are links to those of other views. ``born`` names the
+    start of the machine since which it was made, ``seen`` that since which it was last fully re-hashed: views are not
+    synced, so what was seen before another start may have been cut by it.
     """
 
     tag: str
     used: int
     verified_ns: int
     own_bytes: int
+    born: str = ""
+    seen: str = ""
+
+
+SIGNATURE = 5
+"""Numbers that tell of a file whether it changed; of a database with a log there are twice as many."""
 
 
 class Known(NamedTuple):
@@ -49,16 +57,22 @@ class Known(NamedTuple):
 def views(catalog: Catalog, agent: int) -> list[ViewRow]:
     """The views of an agent, most recently used first; damaged rows are left out."""
     rows = catalog.rows(
-        "SELECT tag, used, verified_ns, own_bytes, checksum FROM views WHERE agent = ? ORDER BY used DESC", (agent,)
+        "SELECT tag, used, verified_ns, own_bytes, born, seen, checksum FROM views WHERE agent = ? ORDER BY used DESC",
+        (agent,),
     )
     return [ViewRow(*row[:-1]) for row in rows if checksum(*row[:-1]) == row[-1]]
 
 
-def put_view(db: sqlite3.Connection, agent: int, tag: str, verified_ns: int, own_bytes: int) -> None:
-    """Note that a view was made, verified or used."""
+def is_seen(catalog: Catalog, agent: int, tag: str, boot: str) -> bool:
+    """Whether a view was seen whole since the start of the machine that ``boot`` names."""
+    return bool(boot) and any(row.tag == tag and row.seen == boot for row in views(catalog, agent))
+
+
+def put_view(db: sqlite3.Connection, agent: int, view: ViewRow) -> None:
+    """Note that a view was made, verified or used; its ``used`` is that of now."""
     used = db.execute("SELECT coalesce(max(used), 0) + 1 FROM views WHERE agent = ?", (agent,)).fetchone()[0]
-    row = ViewRow(tag, used, verified_ns, own_bytes)
-    db.execute("INSERT OR REPLACE INTO views VALUES (?, ?, ?, ?, ?, ?)", (agent, *row, checksum(*row)))
+    row = view._replace(used=used)
+    db.execute("INSERT OR REPLACE INTO views VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (agent, *row, checksum(*row)))
 
 
 def drop_view(db: sqlite3.Connection, agent: int, tag: str) -> None:
@@ -95,24 +109,45 @@ def forget(db: sqlite3.Connection, agent: int) -> None:
     db.execute("DELETE FROM stat_cache WHERE agent = ?", (agent,))
 
 
-def known_files(catalog: Catalog, agent: int) -> dict[bytes, dict[bytes, Known]]:
-    """What is known of the files of each directory of a workspace; damaged rows are left out."""
+def known_files(catalog: Catalog, agent: int, boot: str) -> dict[bytes, dict[bytes, Known]]:
+    """What is known of the files of each directory of a workspace; damaged rows are left out.
+
+    So is what was learnt before the start of the machine that ``boot`` names: a file may have lost bytes since then
+    without looking changed.
+    """
     found: dict[bytes, dict[bytes, Known]] = {}
     rows = catalog.rows("SELECT dir, data, checksum FROM stat_cache WHERE agent = ?", (agent,))
     for directory, data, stored in rows:
-        if checksum(directory, data) == stored:
-            listing = msgpack.unpackb(data, use_list=False)
-            found[directory] = {name: Known(signature, oid, taken) for name, signature, oid, taken in listing}
+        if isinstance(directory, bytes) and isinstance(data, bytes) and checksum(directory, data) == stored:
+            learnt, listing = _listing(data)
+            if learnt == boot:
+                found[directory] = listing
     return found
 
 
-def put_known_files(db: sqlite3.Connection, agent: int, files: dict[bytes, dict[bytes, Known]]) -> None:
-    """Write what is known of the files of some directories; an empty one is forgotten."""
+def _listing(data: bytes) -> tuple[object, dict[bytes, Known]]:
+    """When a directory's files were learnt, and what; nothing for what is no listing."""
+    try:
+        learnt, rows = msgpack.unpackb(data, use_list=False, max_ext_len=0)
+        listing = {name: Known(signature, oid, taken) for name, signature, oid, taken in rows}
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return None, {}
+    return learnt, listing if all(map(_is_known, listing, listing.values())) else {}
+
+
+def _is_known(name: object, known: Known) -> bool:
+    numbers = (*known.signature, known.taken_ns) if isinstance(known.signature, tuple) else (None,)
+    whole = isinstance(name, bytes) and isinstance(known.oid, bytes)
+    return whole and len(numbers) > SIGNATURE and all(type(it) is int for it in numbers)
+
+
+def put_known_files(db: sqlite3.Connection, agent: int, files: dict[bytes, dict[bytes, Known]], boot: str) -> None:
+    """Write what is known of the files of some directories since a start of the machine; an empty one is forgotten."""
     for directory, listing in files.items():
         if not listing:
             db.execute("DELETE FROM stat_cache WHERE agent = ? AND dir = ?", (agent, directory))
             continue
-        data = msgpack.packb([(name, *known) for name, known in listing.items()])
+        data = msgpack.packb((boot, [(name, *known) for name, known in listing.items()]))
         db.execute(
             "INSERT OR REPLACE INTO stat_cache VALUES (?, ?, ?, ?)",
             (agent, directory, data, checksum(directory, data)),

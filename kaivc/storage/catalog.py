@@ -57,7 +57,8 @@ CREATE TABLE intents (id INTEGER PRIMARY KEY AUTOINCREMENT, agent INTEGER NOT NU
     payload BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE INDEX intents_by_agent ON intents (agent);
 CREATE TABLE views (agent INTEGER NOT NULL, tag TEXT NOT NULL, used INTEGER NOT NULL, verified_ns INTEGER NOT NULL,
-    own_bytes INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (agent, tag)) WITHOUT ROWID;
+    own_bytes INTEGER NOT NULL, born TEXT NOT NULL, seen TEXT NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (agent, tag)) WITHOUT ROWID;
 CREATE TABLE seals (agent INTEGER NOT NULL, dev INTEGER NOT NULL, inode INTEGER NOT NULL, oid BLOB NOT NULL,
     size INTEGER NOT NULL, mode INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     checksum INTEGER NOT NULL, PRIMARY KEY (agent, dev, inode)) WITHOUT ROWID;
@@ -120,10 +121,10 @@ class AgentRow(NamedTuple):
     removed_ns: int = 0
 
 
-class Catalog:
 _AGENT: Kinds = (int, str, int, int, bytes, int)
 
 
+class Catalog:
     """The catalog at ``path``; one connection for each process and thread.
 
     ``obstacle`` says why it cannot be written; empty if it can.
@@ -272,8 +273,7 @@ _AGENT: Kinds = (int, str, int, int, bytes, int)
         try:
             yield
         finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
+            self._roll_back(db)
 
     @contextmanager
     def transaction(self, op_id: str = "", *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -287,8 +287,7 @@ _AGENT: Kinds = (int, str, int, int, bytes, int)
             with _mapped():
                 yield db
         except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
+            self._roll_back(db)
             raise
         try:
             db.execute("COMMIT")
@@ -304,8 +303,16 @@ _AGENT: Kinds = (int, str, int, int, bytes, int)
             # A repair holds this lock while it swaps the catalog: what is current now stays so until the end.
             if self._local.file == _file_at(self.path):
                 return db
-            db.execute("ROLLBACK")
+            self._roll_back(db)
             self.close()
+
+    def _roll_back(self, db: sqlite3.Connection) -> None:
+        """Give a transaction up; where that fails the connection is let go, which ends it too."""
+        if db.in_transaction:
+            try:
+                db.execute("ROLLBACK")
+            except sqlite3.Error:
+                self.close()
 
     def require_writable(self) -> None:
         """Raise ReadOnlyHome if the catalog cannot be written."""
@@ -321,8 +328,7 @@ _AGENT: Kinds = (int, str, int, int, bytes, int)
             )
 
     def _after_failed_commit(self, db: sqlite3.Connection, error: sqlite3.Error, op_id: str) -> None:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
+        self._roll_back(db)
         self.close()
         if getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_BUSY"):
             raise _translated(error) from error
@@ -455,5 +461,5 @@ def _translated(error: sqlite3.Error) -> KaiError:
     return StorageFailed(
         f"the catalog cannot be used: {error}",
         unchanged="nothing was written",
-        hint="check permissions, space and the health of the disk",
+        hint="check permissions, space and the health of the disk, then run the command again",
     )
