@@ -16,6 +16,7 @@ from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidName, NoSuchR
 from kaivc.manifest import MANIFEST, FileClass, Manifest
 from kaivc.names import Actor, ObjectId, RefName, Version, tags_prefix, version_ref
 from kaivc.repository import Repository
+from kaivc.storage import journal
 from kaivc.storage.gitobjects import (
     EXECUTABLE,
     FILE,
@@ -255,18 +256,27 @@ def every(repo: Repository) -> tuple[list[AgentVersion], list[DamagedVersion]]:
     """All versions, lowest number first: those that can be read, and those that cannot."""
     good: list[AgentVersion] = []
     bad: list[DamagedVersion] = []
-    for number in numbers(repo):
-        name = version_ref(repo.name, number)
+    prefix = tags_prefix(repo.name)
+    for name in journal.ref_names(repo.catalog, repo.id, prefix):
         try:
             good.append(of_tag(repo, name))
         except ChecksumMismatch as error:
-            bad.append(DamagedVersion(str(number), _target(repo, name), error.what))
-    return good, bad
+            number = name.removeprefix(prefix).removeprefix("v")
+            bad.append(DamagedVersion(number, _target(repo, name), error.what))
+    return sorted(good, key=_number), sorted(bad, key=_number)
+
+
+def _number(it: AgentVersion | DamagedVersion) -> tuple[int, Version | str]:
+    """What to sort by; names that are no numbers, which a damaged row may have, come last."""
+    try:
+        return 0, Version.parse(it.version or "")
+    except InvalidName:
+        return 1, it.version or ""
 
 
 def _target(repo: Repository, name: RefName) -> str | None:
-    oid = repo.ref(name)
     try:
+        oid = repo.ref(name)
         return repo.store.tag(oid).target.hex() if oid else None
     except ChecksumMismatch:
         return None

@@ -245,6 +245,18 @@ def test_one_damaged_version_does_not_hide_the_others(tmp_path: Path, kind: str)
     assert broken.show("v2.0.0").files == 1
 
 
+@pytest.mark.parametrize("change", ["oid = x'ff'", "name = 'refs/tags/bot/v1.0'", "name = 'refs/tags/bot/v9.9.9'"])
+def test_a_damaged_row_of_one_tag_does_not_hide_the_others(tmp_path: Path, change: str) -> None:
+    agent = past(tmp_path / "home")
+    with agent.repository.catalog.transaction() as db:
+        db.execute(f"UPDATE refs SET {change} WHERE name = 'refs/tags/bot/v1.0.0'")  # noqa: S608 - ours
+    known = agent.versions()
+    assert [it.version for it in known] == ["1.1.0", "1.2.0-rc.1", "2.0.0"]
+    [bad] = known.damaged
+    assert (bad.version, bad.commit) == (change.partition("bot/v")[2].rstrip("'") or "1.0.0", None)
+    assert "row of ref refs/tags/bot/v" in bad.problem
+
+
 def test_a_damaged_version_in_force_is_still_known_by_its_number(tmp_path: Path) -> None:
     agent = past(tmp_path / "home")
     hit = agent.current

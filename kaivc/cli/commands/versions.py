@@ -44,7 +44,7 @@ def _text(known: VersionList, paint: Paint) -> Iterator[str]:
         yield render.row(it, paint, in_force=it.version == known.current, width=width)
     for bad in known.damaged:
         mark = paint("green", "*") if bad.version == known.current else " "
-        name = paint("red", f"v{bad.version}".ljust(width))
+        name = paint("red", escape(f"v{bad.version}").ljust(width))
         yield f"{mark} {name}  {(bad.commit or '?')[: render.SHORT]:<{render.SHORT}}  damaged: {escape(bad.problem)}"
     if not names:
         yield f"{known.agent} has no version yet; make one with `kai commit {known.agent}`"
