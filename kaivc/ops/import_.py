@@ -18,7 +18,7 @@ from kaivc.manifest import FileClass
 from kaivc.names import Absent, Actor, ObjectId, RefUpdate, Version, check_name, current_ref, version_ref
 from kaivc.repository import OpenHome
 from kaivc.sinks import HashSink
-from kaivc.storage.gitobjects import FORMATS, Kind, encode_commit
+from kaivc.storage.gitobjects import FORMATS, LAST_SECOND, Kind, encode_commit
 from kaivc.storage.journal import Op
 from kaivc.storage.writer import StoreWriter
 from kaivc.trees import Files, show
@@ -211,7 +211,7 @@ class _Importer:
             times = [os.lstat(os.path.join(root, path)).st_mtime_ns for path in capture.files or [b""]]
         except FileNotFoundError as error:
             raise _changed(folder.name) from error
-        return min(max(0, max(times) // 1_000_000_000), folders.LAST_SECOND)  # a disk takes any
+        return min(max(0, max(times) // 1_000_000_000), LAST_SECOND)  # a disk takes any
 
     def _check(self, folder: Folder, capture: Capture) -> None:
         """Compare the checksums that the folder states."""
