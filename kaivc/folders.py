@@ -98,6 +98,10 @@ def wrong(path: str, key: str, problem: str, hint: str = "", **facts: object) ->
 
 def read_folders(directory: str) -> FolderTree:
     """The tree at ``directory``; InvalidLayout or UnreadablePath otherwise."""
+    if not directory:  # as an unset variable of a shell gives it: not the working directory
+        raise InvalidLayout(
+            "an empty path names no directory", unchanged="nothing was imported", hint="'.' is the working directory"
+        )
     path = os.path.abspath(directory)
     notices: list[str] = []
     found = _versions(os.path.join(path, "versions"), notices)

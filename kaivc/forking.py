@@ -27,12 +27,12 @@ from kaivc.names import (
 )
 from kaivc.repository import Repository
 from kaivc.storage import index
-from kaivc.storage.gitobjects import DIRECTORY, Kind, Tag, encode_tag
+from kaivc.storage.gitobjects import DIRECTORY, Kind, MalformedObject, Tag, encode_tag
 from kaivc.storage.index import ObjectRow, PackRow, PackState
 from kaivc.storage.journal import Op
 from kaivc.storage.pack import RecordKind
 from kaivc.storage.writer import StoreWriter
-from kaivc.trees import Files, show
+from kaivc.trees import MAX_DEPTH, Files, show
 from kaivc.versions import AgentVersion
 
 FIRST = 1
@@ -156,6 +156,8 @@ class _Walk:
         if oid in self._rows:
             return
         with self._blamed(tag, prefix):
+            if prefix.count(b"/") > MAX_DEPTH:
+                raise MalformedObject("a tree that is deeper than any disk")
             self._strict(oid)
             entries = self._store.tree(oid)
         for name, entry in entries:
@@ -180,7 +182,8 @@ class _Walk:
                     self._store.record(found)
                     self._note(found)
         elif row.kind == RecordKind.BLOB:
-            self._store.record(row)
+            for _ in self._store.stream(oid):
+                pass
         else:
             raise ChecksumMismatch(f"object {oid.hex()} is no blob")
         self._note(row)

@@ -13,13 +13,22 @@ import msgpack
 from kaivc import manifest as manifests
 from kaivc.capture import Capture
 from kaivc.dirtree import DirTree
-from kaivc.errors import Incompatible, InvalidManifest
+from kaivc.errors import ChecksumMismatch, Incompatible, InvalidManifest, KaiError
 from kaivc.ignore import IGNORE_FILE, MAX_BYTES, IgnoreRules
 from kaivc.manifest import Manifest, StateClass, strictest
-from kaivc.names import ObjectId
+from kaivc.names import ObjectId, check_op_id
 from kaivc.repository import Repository
 from kaivc.sqlitefiles import SIDE_SUFFIXES
-from kaivc.storage.gitobjects import SYMLINK, Entry, Kind
+from kaivc.storage.gitobjects import (
+    EXECUTABLE,
+    FILE,
+    SHA1,
+    SHA256,
+    SYMLINK,
+    Entry,
+    Kind,
+    check_tree_name,
+)
 from kaivc.trees import Change, Files, show
 
 
@@ -69,21 +78,52 @@ class RestorePlan:
 
 
 def decode_plan(payload: bytes) -> tuple[RestorePlan, int]:
-    """The plan and the number of the backup, from an intent's payload."""
-    fields: dict[str, Any] = msgpack.unpackb(payload)
-    writes = tuple(Write(path, Entry(mode, ObjectId(oid)), private) for path, mode, oid, private in fields["writes"])
-    left = {path: Entry(mode, ObjectId(oid)) for path, mode, oid in fields["left"]}
-    base = ObjectId(fields["base"])
+    """The plan and the number of the backup, from an intent's payload; ChecksumMismatch unless it is a plan.
+
+    Its paths lead nowhere but into the workspace, and its names are names.
+    """
+    try:
+        plan, backup = _read_plan(msgpack.unpackb(payload, max_ext_len=0))
+        check_op_id(plan.op)
+        for path in {*(write.path for write in plan.writes), *plan.removes, *plan.left, *plan.plain_sides}:
+            for name in path.split(b"/"):
+                check_tree_name(name)
+    except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException, KaiError) as error:
+        raise ChecksumMismatch(
+            "what is still to be done cannot be read: the plan of a restore is damaged",
+            unchanged="nothing was written",
+            hint="`kai fsck --repair` makes the catalog anew from the packs",
+        ) from error
+    return plan, backup
+
+
+def _read_plan(fields: dict[str, Any]) -> tuple[RestorePlan, int]:
+    writes = tuple(Write(path, _entry(mode, oid), bool(private)) for path, mode, oid, private in fields["writes"])
+    left = {path: _entry(mode, oid) for path, mode, oid in fields["left"]}
     plan = RestorePlan(
         fields["op"],
-        base,
+        _oid(fields["base"]),
         writes,
         tuple(fields["removes"]),
         left,
-        live=fields["live"],
+        live=bool(fields["live"]),
         plain_sides=frozenset(fields["plain_sides"]),
     )
+    if type(fields["backup"]) is not int:
+        raise TypeError("no number")
     return plan, fields["backup"]
+
+
+def _entry(mode: object, oid: object) -> Entry:
+    if mode not in (FILE, EXECUTABLE, SYMLINK):
+        raise ValueError("no mode of a file")
+    return Entry(mode, _oid(oid))  # type: ignore[arg-type]
+
+
+def _oid(value: object) -> ObjectId:
+    if not isinstance(value, bytes) or len(value) not in (SHA1.width, SHA256.width):
+        raise ValueError("no object id")
+    return ObjectId(value)
 
 
 # ---------------------------------------------------------------- what differs
@@ -220,6 +260,8 @@ class Planner:
         if here is None:
             return False
         pointer = next((it for it in (manifest.pointer(path) for manifest in self._manifests) if it is not None), "")
+        if self._repo.store.size(there.oid) > manifests.MAX_COUNTER_BYTES:
+            raise ValueError("is too large for a counter's file in the version")
         stored = self._repo.store.read(there.oid, Kind.BLOB)
         return self._live_counter(path, pointer) >= manifests.read_counter(stored, pointer)
 

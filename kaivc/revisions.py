@@ -353,11 +353,12 @@ def _branch(repo: Repository, revision: Snapshot | Backup) -> AgentVersion:
 
 def _ancestor(repo: Repository, revision: Ancestor) -> AgentVersion:
     found = find(repo, revision.of)
+    before = versions.ancestors(repo, found)
     for steps in range(revision.back):
-        before = versions.parent(repo, found)
-        if before is None:
+        older = next(before, None)
+        if older is None:
             raise missing(repo, revision, f"{name_of(repo, found)} at {revision.of}~{steps} has no parent")
-        found = before
+        found = older
     return found
 
 

@@ -110,7 +110,7 @@ READERS: Final[dict[str, Callable[[Field], Any]]] = {
     "reflog.expire": lambda it: it.duration(0, _YEARS),
     "verify.full_every": lambda it: it.duration(0, _YEARS),
     "packs.seal_at": lambda it: it.size(64 * KIB, 4 * GIB),
-    "chunks.threshold": lambda it: it.size(64 * KIB, GIB),
+    "chunks.threshold": lambda it: it.size(64 * KIB, 16 * MIB),
     "read.tries": lambda it: it.integer(1, 100),
     "compress.level": lambda it: it.integer(1, 19),
     "author": lambda it: it.checked(Actor.parse),

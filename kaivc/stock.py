@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import msgpack
-
 from kaivc.healing import Donor
 from kaivc.storage import gather, packscan
 from kaivc.storage.gather import AgentFacts, Place
@@ -23,6 +21,7 @@ from kaivc.storage.gitobjects import (
 from kaivc.storage.oldcatalog import OldAgent
 from kaivc.storage.pack import PackReader, RecordKind
 from kaivc.storage.rechain import Chain
+from kaivc.storage.store import decode_chunk_list
 
 READERS = 16
 
@@ -134,9 +133,8 @@ class Stock:
     def listed(self, oid: bytes) -> list[tuple[bytes, int]]:
         """The (id, size) of each chunk of a large blob; none if its list cannot be read."""
         try:
-            pairs = msgpack.unpackb(self.read(oid), use_list=False, max_bin_len=64, max_map_len=0)
-            return [(bytes(chunk_id), int(size)) for chunk_id, size in pairs]
-        except (ValueError, TypeError, msgpack.UnpackException):
+            return decode_chunk_list(self.read(oid))
+        except MalformedObject:
             return []
 
     def below(self, oid: bytes, kind: int) -> list[tuple[bytes, int]]:
@@ -172,6 +170,8 @@ class Stock:
         return reached
 
     def listed_at(self, place: Place) -> list[tuple[bytes, int]]:
-        """The (id, size) of each chunk in a chunk list."""
-        pairs = msgpack.unpackb(self.content(place), use_list=False, max_bin_len=64, max_map_len=0)
-        return [(bytes(chunk_id), int(size)) for chunk_id, size in pairs]
+        """The (id, size) of each chunk in a chunk list; none if it cannot be read."""
+        try:
+            return decode_chunk_list(self.content(place))
+        except MalformedObject:
+            return []

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from kaivc.errors import RefusedPath, TooLarge, hit
+from kaivc.layout import META_FILE
 from kaivc.names import ObjectId
 from kaivc.storage.gitobjects import (
     DIRECTORY,
+    MAX_TREE_BYTES,
     SYMLINK,
     Entry,
     Kind,
@@ -25,6 +27,7 @@ from kaivc.storage.store import ObjectStore
 
 Files = Mapping[bytes, Entry]
 MAX_DEPTH = 128
+MAX_DIRECTORIES = 1_000_000
 MAX_PATH = 4096
 MAX_LINK = 4096
 MAX_HOPS = 40
@@ -63,11 +66,21 @@ def _build(files: Files, put: Callable[[bytes], ObjectId], *, fold: bool) -> Obj
     for path, entry in files.items():
         parent, _, name = path.rpartition(b"/")
         _need_directory(directories, parent)[name] = entry
+    if len(directories) > MAX_DIRECTORIES:
+        raise TooLarge(f"more than {MAX_DIRECTORIES} directories", unchanged="nothing was written")
     for path in sorted(directories, key=lambda path: path.count(b"/") if path else -1, reverse=True):
         listing = directories[path]
         if fold:
             _check_listing(path, listing)
-        oid = put(encode_tree(listing.items()))
+        data = encode_tree(listing.items())
+        if len(data) > MAX_TREE_BYTES:
+            raise TooLarge(
+                f"{show(path) or 'the top directory'} holds {len(listing)} names: too many for one directory",
+                unchanged="nothing was written",
+                hint="spread them over several directories, or list some in .kaiignore",
+                path=show(path),
+            )
+        oid = put(data)
         if not path:
             return oid
         parent, _, name = path.rpartition(b"/")
@@ -102,23 +115,75 @@ def _check_listing(directory: bytes, names: Mapping[bytes, Entry]) -> None:
 
 def flatten(store: ObjectStore, tree: ObjectId) -> dict[bytes, Entry]:
     """The files of a tree, in git's order of full paths; TooLarge past ``limits.max_files``."""
-    files: dict[bytes, Entry] = {}
-    limit = store.settings.limits_max_files
-    for path, entry in _walk(store, tree, b"", 0):
-        files[path] = entry
-        if len(files) > limit:
-            raise TooLarge(f"a tree of more than {limit} files", hint="raise `limits.max_files` in .kai/config.yaml")
-    return files
+    check_size(store, tree)
+    return dict(_walk(store, tree, b""))
 
 
-def _walk(store: ObjectStore, tree: ObjectId, prefix: bytes, depth: int) -> Iterator[tuple[bytes, Entry]]:
-    if depth > MAX_DEPTH or len(prefix) > MAX_PATH:
-        raise MalformedObject("a tree that is deeper than any disk")
+def _walk(store: ObjectStore, tree: ObjectId, prefix: bytes) -> Iterator[tuple[bytes, Entry]]:
     for name, entry in listing(store, tree, prefix):
         if entry.mode == DIRECTORY:
-            yield from _walk(store, entry.oid, prefix + name + b"/", depth + 1)
+            yield from _walk(store, entry.oid, prefix + name + b"/")
         else:
             yield prefix + name, entry
+
+
+class Extent(NamedTuple):
+    """How much lies below a directory; levels, and the bytes of the longest path."""
+
+    files: int
+    directories: int
+    depth: int
+    longest: int
+
+
+NOTHING = Extent(0, 0, 0, 0)
+
+
+def check_size(store: ObjectStore, tree: ObjectId) -> None:
+    """Raise TooLarge for a tree of more than ``limits.max_files`` files, however often they share directories.
+
+    MalformedObject if it is deeper than any disk, holds itself, or keeps the reserved name. Each distinct directory is
+    read once, so that ten which hold each other ten times cost ten reads and not 10^10.
+    """
+    if any(name == META_FILE for name, _ in listing(store, tree, b"")):
+        raise MalformedObject(f"a tree holds {show(META_FILE)}, which is made from the commit")
+    _extent(store, tree, b"", {})
+
+
+def _extent(store: ObjectStore, tree: ObjectId, path: bytes, known: dict[ObjectId, Extent | None]) -> Extent:
+    found = known.get(tree, NOTHING)
+    if found is None:
+        raise MalformedObject("a tree that holds itself")
+    if tree not in known:
+        if path.count(b"/") > MAX_DEPTH:
+            raise _too_deep()
+        known[tree] = None
+        for name, entry in listing(store, tree, path):
+            below, own = NOTHING, (1, 0)
+            if entry.mode == DIRECTORY:
+                below, own = _extent(store, entry.oid, path + name + b"/", known), (0, 1)
+            found = Extent(
+                found.files + below.files + own[0],
+                found.directories + below.directories + own[1],
+                max(found.depth, below.depth + 1),
+                max(found.longest, below.longest + len(name) + 1),
+            )
+        known[tree] = found
+    _check_extent(found, path, store.settings.limits_max_files)
+    return found
+
+
+def _check_extent(found: Extent, path: bytes, most: int) -> None:
+    if found.files > most:
+        raise TooLarge(f"a tree of more than {most} files", hint="raise `limits.max_files` in .kai/config.yaml")
+    if found.directories > MAX_DIRECTORIES:
+        raise TooLarge(f"a tree of more than {MAX_DIRECTORIES} directories")
+    if path.count(b"/") + found.depth > MAX_DEPTH + 1 or len(path) + found.longest > MAX_PATH:
+        raise _too_deep()
+
+
+def _too_deep() -> MalformedObject:
+    return MalformedObject("a tree that is deeper than any disk")
 
 
 def listing(store: ObjectStore, tree: ObjectId, path: bytes) -> list[tuple[bytes, Entry]]:
@@ -152,7 +217,9 @@ def compare(old: Files, new: Files) -> list[Change]:
 
 
 def diff(store: ObjectStore, old: ObjectId | None, new: ObjectId | None) -> list[Change]:
-    """What differs between two trees, by path; equal subtrees are not read."""
+    """What differs between two trees, by path; equal subtrees are not read. Raises what ``check_size`` does."""
+    for tree in filter(None, (old, new)):
+        check_size(store, tree)
     return sorted(_diff(store, old, new, b""))
 
 

@@ -7,6 +7,7 @@ A commit's message is the notes, then one last paragraph of trailers. A checksum
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -30,6 +31,7 @@ from kaivc.storage.gitobjects import (
     encode_tag,
 )
 from kaivc.trees import Files
+from kaivc.yamltext import MAX_BYTES
 
 TRAILERS = (
     "Kai-Format",
@@ -111,6 +113,8 @@ def manifest_of(repo: Repository, tree: ObjectId) -> Manifest:
         return manifests.DEFAULT
     if entry.mode not in (FILE, EXECUTABLE):
         raise InvalidManifest(f"{MANIFEST.decode()} is no plain file")
+    if repo.store.size(entry.oid) > MAX_BYTES:
+        raise InvalidManifest(f"{MANIFEST.decode()} has more than {MAX_BYTES} bytes")
     return manifests.parse(repo.store.read(entry.oid, Kind.BLOB), MANIFEST.decode())
 
 
@@ -207,6 +211,17 @@ def parent(repo: Repository, version: AgentVersion) -> AgentVersion | None:
     return describe(repo, ObjectId(bytes.fromhex(version.parent_commit))) if version.parent_commit else None
 
 
+def ancestors(repo: Repository, version: AgentVersion) -> Iterator[AgentVersion]:
+    """The versions before one, newest first; MalformedObject for one that comes before itself, and as ``describe``."""
+    seen = {version.commit}
+    at: AgentVersion | None = version
+    while (at := parent(repo, at)) is not None:
+        if at.commit in seen:
+            raise MalformedObject(f"commit {at.commit[:SHORT]} of {repo.name} comes before itself")
+        seen.add(at.commit)
+        yield at
+
+
 def parse_message(message: str) -> tuple[str, dict[str, str]]:
     """The notes and the trailers; MalformedObject unless each needed one is there once, in order."""
     notes, _, last = message.rstrip("\n").rpartition("\n\n")
@@ -217,13 +232,13 @@ def parse_message(message: str) -> tuple[str, dict[str, str]]:
         raise MalformedObject("a commit's message does not end with the trailers of a version")
     trailers = {name: value for name, _, value in pairs}
     if trailers["Kai-Snapshot-Type"] not in SNAPSHOT_TYPES:
-        raise MalformedObject(f"a commit of type {trailers['Kai-Snapshot-Type']!r}")
+        raise MalformedObject(f"a commit of type {trailers['Kai-Snapshot-Type']!r:.80}")
     for name in ("Kai-Version", "Kai-Parent-Version"):
         if name in trailers:
             try:
                 Version.parse(trailers[name])
             except InvalidName as error:
-                raise MalformedObject(f"a commit of version {trailers[name]!r}") from error
+                raise MalformedObject(f"a commit of version {trailers[name]!r:.80}") from error
     return notes, trailers
 
 
@@ -292,7 +307,7 @@ def of_tag(repo: Repository, name: RefName) -> AgentVersion:
         tag = repo.store.tag(oid)
         version = describe(repo, tag.target)
         if tag.name != name.removeprefix("refs/tags/") or tag.name != f"{repo.name}/v{version.version}":
-            raise MalformedObject(f"the tag {name} names {tag.name}, its commit says {version.version}")
+            raise MalformedObject(f"the tag {name} names {tag.name!r:.120}, its commit says {version.version}")
     return version
 
 

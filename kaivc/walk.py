@@ -15,10 +15,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from dataclasses import replace
 from typing import NamedTuple
 
-from kaivc import findings, trees, versions
+from kaivc import findings, materialise, trees, versions
 from kaivc.errors import KaiError
 from kaivc.findings import Finding
 from kaivc.manifest import FileClass
@@ -26,7 +25,11 @@ from kaivc.names import ObjectId, current_ref, heads_prefix, tags_prefix
 from kaivc.repository import Repository
 from kaivc.storage.damage import Damage
 from kaivc.storage.gitobjects import DIRECTORY, Commit, Kind, Tag, encode_commit, encode_tag
-from kaivc.trees import MAX_DEPTH
+from kaivc.trees import MAX_DEPTH, Files
+
+MANY = 100
+"""So many paths of one version are named for a damaged directory; a few that hold each other may have 2^100."""
+SHOWN = 200
 
 ProblemOf = Callable[[ObjectId], Damage | None]
 
@@ -73,6 +76,8 @@ class Walk:
         self._said: list[Finding] = []
         self._versions: dict[bytes, str] = {}
         self._walked: set[bytes] = set()
+        self._again: dict[bytes, int] = {}
+        self._files: set[bytes] = set()
         self.size = 0
 
     @property
@@ -129,7 +134,7 @@ class Walk:
         """The tag says what its ref, and its commit, say."""
         name = root.ref.removeprefix("refs/tags/")
         if tag.name != name:
-            self._say("tag", f"the tag of {name} says that it is {tag.name!r}", root.label, object=root.oid.hex())
+            self._say("tag", f"the tag of {name} says that it is {tag.name!r:.120}", root.label, object=root.oid.hex())
         try:
             version = versions.describe(self._repo, tag.target)
         except KaiError:
@@ -159,8 +164,15 @@ class Walk:
         except KaiError as error:
             self._say("commit", error.what, label, object=oid.hex())
             return None
+        self._again.clear()
         if self._tree(label, commit.tree, b"", 0):
-            self._metadata(label, oid, commit)
+            try:
+                files = trees.flatten(self._repo.store, commit.tree)
+                materialise.check_tree_links(self._repo.store, files)
+            except KaiError as error:
+                self._say("commit", error.what, label, object=oid.hex())
+            else:
+                self._metadata(label, oid, commit, files)
         return commit
 
     def parents(self, label: str, commit: Commit | None) -> None:
@@ -170,7 +182,7 @@ class Walk:
             back += 1
             commit = self.commit(f"{label}~{back}", commit.parent)
 
-    def _metadata(self, label: str, oid: ObjectId, commit: Commit) -> None:
+    def _metadata(self, label: str, oid: ObjectId, commit: Commit, files: Files) -> None:
         """The trailers against the files and the parent."""
         try:
             version = versions.describe(self._repo, oid)
@@ -185,7 +197,6 @@ class Walk:
         except KaiError as error:
             self._say("commit", error.what, label, path="kai.yaml", object=oid.hex())
             return
-        files = trees.flatten(self._repo.store, commit.tree)
         stated = {FileClass.STATE: version.agent_state_checksum, FileClass.CONFIG: version.config_checksum}
         for kind, checksum in stated.items():
             found = versions.checksum(files, manifest, kind)
@@ -210,10 +221,13 @@ class Walk:
         """Follow a tree; whether all below it is whole."""
         if oid in self._clean:
             return True
+        self._again[oid] = self._again.get(oid, 0) + 1
+        if self._again[oid] > MANY:
+            return False  # a damaged directory that stands in so many places: some of them are named
         if not self._object(oid, label, prefix or None):
             return False
         if depth > MAX_DEPTH:
-            self._say("commit", "a tree is nested too deep", label, path=os.fsdecode(prefix), object=oid.hex())
+            self._say("commit", "a tree is nested too deep", label, path=os.fsdecode(prefix[:SHOWN]), object=oid.hex())
             return False
         try:
             entries = self._repo.store.tree(oid)
@@ -225,10 +239,21 @@ class Walk:
             if entry.mode == DIRECTORY:
                 whole &= self._tree(label, entry.oid, prefix + name + b"/", depth + 1)
             else:
-                whole &= self._object(entry.oid, label, prefix + name)
+                whole &= self._file(entry.oid, label, prefix + name)
         if whole:
             self._clean.add(oid)
         return whole
+
+    def _file(self, oid: ObjectId, label: str, path: bytes) -> bool:
+        if not self._object(oid, label, path):
+            return False
+        if oid not in self._files:
+            if self._repo.store.kind(oid) is not Kind.BLOB:
+                what = "what is said to be a file there is none"
+                self._say("commit", what, label, path=os.fsdecode(path), object=oid.hex())
+                return False
+            self._files.add(oid)
+        return True
 
     def _object(self, oid: ObjectId, label: str, path: bytes | None) -> bool:
         if oid not in self._known:

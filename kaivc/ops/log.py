@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 from kaivc import revisions, versions
-from kaivc.names import ObjectId
 from kaivc.repository import Repository
 from kaivc.versions import AgentVersion
 
@@ -22,9 +22,8 @@ class History:
 
 def log(repo: Repository, rev: str = "current", *, limit: int | None = None) -> History:
     """The version that ``rev`` names and its parents."""
-    found: list[AgentVersion] = [revisions.resolve(repo, rev)]
-    while found[-1].parent_commit is not None and (limit is None or len(found) <= limit):
-        found.append(versions.describe(repo, ObjectId(bytes.fromhex(found[-1].parent_commit))))
+    first = revisions.resolve(repo, rev)
+    found = [first, *islice(versions.ancestors(repo, first), limit)]
     cut = limit is not None and len(found) > limit
     in_force = repo.current
     return History(repo.name, in_force.hex() if in_force else None, tuple(found[:limit]), cut)

@@ -52,6 +52,8 @@ def ls_tree(
     version = revisions.resolve(repo, rev)
     name = revisions.name_of(repo, version)
     with hit(f"{name} of {repo.name}", agent=repo.name, version=name):
+        if recursive:
+            trees.check_size(repo.store, version.tree_oid)
         wanted = [_wanted(repo, path, version.tree_oid, name) for path in only]
         lister = _Lister(repo, wanted, recursive, show_trees or (recursive and only_trees), only_trees)
         found = [

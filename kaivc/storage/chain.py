@@ -54,7 +54,7 @@ def read_op(record: bytes) -> OpRecord:
         raise MalformedObject(f"an op record of {len(record)} bytes")
     try:
         fields = msgpack.unpackb(record, max_ext_len=0)
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise MalformedObject(f"an op record cannot be read: {error}") from error
     if not isinstance(fields, dict) or set(fields) != set(_SHAPE):
         raise MalformedObject("an op record has not the keys of one")

@@ -11,6 +11,9 @@ import zstandard
 
 from kaivc.errors import ChecksumMismatch
 
+MAX_WINDOW = 8 << 20
+"""The memory that a frame may ask of whoever reads it; level 19 asks for so much."""
+
 
 @lru_cache(maxsize=4)
 def _compressor(level: int) -> zstandard.ZstdCompressor:
@@ -20,7 +23,7 @@ def _compressor(level: int) -> zstandard.ZstdCompressor:
 
 @lru_cache(maxsize=1)
 def _decompressor() -> zstandard.ZstdDecompressor:
-    return zstandard.ZstdDecompressor(max_window_size=1 << 27)
+    return zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
 
 
 def compress(data: bytes | memoryview, level: int) -> bytes:

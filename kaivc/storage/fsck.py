@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from kaivc.errors import ChecksumMismatch, StorageError
+from kaivc.errors import ChecksumMismatch, StorageError, TooLarge
 from kaivc.names import ObjectId
 from kaivc.ports import Progress
 from kaivc.storage import salvage
@@ -108,7 +108,7 @@ def _check_chunk_lists(check: AgentCheck, store: ObjectStore, listed: list[bytes
         except ChecksumMismatch as error:
             check.bad[oid] = Damage("object", error.what, check.agent, object=oid.hex())
             check.damages.append(check.bad[oid])
-        except StorageError as error:
+        except (StorageError, TooLarge) as error:
             check.damages.append(Damage("object", error.what, check.agent, object=oid.hex()))
 
 
@@ -116,7 +116,7 @@ def _bad_chunk(check: AgentCheck, store: ObjectStore, oid: bytes) -> Damage | No
     """The damage of the first chunk of a blob that the packs gave away; each one is noted with the blob."""
     try:
         listed = store.chunk_list(store.require(oid))
-    except (ChecksumMismatch, StorageError):
+    except (ChecksumMismatch, StorageError, TooLarge):
         return None
     bad = [chunk_id for chunk_id, _ in listed if chunk_id in check.bad]
     for chunk_id in bad:

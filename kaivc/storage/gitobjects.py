@@ -24,9 +24,13 @@ FILE = 0o100644
 EXECUTABLE = 0o100755
 SYMLINK = 0o120000
 DIRECTORY = 0o040000
-MODES = frozenset([FILE, EXECUTABLE, SYMLINK, DIRECTORY])
-MAX_TREE_BYTES = 256 << 20
+MODES = {b"%o" % mode: mode for mode in (FILE, EXECUTABLE, SYMLINK, DIRECTORY)}
+"""By their text, the one that git writes."""
+MAX_TREE_BYTES = 16 << 20
+"""One directory: about 200,000 entries. It is held whole, so that a small frame must not grow without bound."""
 MAX_TEXT_BYTES = 1 << 20
+LAST_SECOND = 253_402_300_799
+"""The end of the year 9999."""
 
 
 class MalformedObject(ChecksumMismatch):
@@ -87,25 +91,30 @@ FORMATS = {"sha1": SHA1, "sha256": SHA256}
 # ---------------------------------------------------------------- names in trees
 
 _HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
-_NTFS_DOTGIT = re.compile(rb"(?i)(\.git|git~1)[. ]*(:.*)?\Z", re.DOTALL)
+_NTFS_RESERVED = re.compile(rb"(?i)(\.git|git~1|\.kai|kai~1)[. ]*(:.*)?\Z", re.DOTALL)
+_RESERVED = (".git", ".kai")
+MAX_NAME = 255
+"""Bytes of the longest name that a disk takes."""
+_SHOWN = 80
 
 
-def is_dotgit(name: bytes) -> bool:
-    """Whether some file system would take ``name`` for ``.git``.
+def is_reserved(name: bytes) -> bool:
+    """Whether some file system would take ``name`` for ``.git``, or for ``.kai``: a home that comes with a version.
 
     As git's fsck does: in any case, as NTFS short name or stream, with characters that HFS+ ignores.
     """
-    if _NTFS_DOTGIT.match(name) or any(_NTFS_DOTGIT.match(part) for part in name.split(b"\\")):
+    if _NTFS_RESERVED.match(name) or any(_NTFS_RESERVED.match(part) for part in name.split(b"\\")):
         return True
     if name.isascii():
         return False
-    return _HFS_IGNORED.sub("", name.decode("utf-8", "replace")).lower() == ".git"
+    return _HFS_IGNORED.sub("", name.decode("utf-8", "replace")).lower() in _RESERVED
 
 
 def check_tree_name(name: bytes) -> None:
     """Raise RefusedPath for a name that no tree may hold."""
-    if not name or name in (b".", b"..") or b"/" in name or b"\0" in name or is_dotgit(name):
-        raise RefusedPath(f"{name!r} is not a name that a version can hold", name=repr(name))
+    if not name or name in (b".", b"..") or b"/" in name or b"\0" in name or len(name) > MAX_NAME or is_reserved(name):
+        shown = repr(name[:_SHOWN])
+        raise RefusedPath(f"{shown} is not a name that a version can hold", name=shown)
 
 
 def folded(name: bytes) -> str:
@@ -132,23 +141,24 @@ def decode_tree(data: bytes, width: int) -> list[tuple[bytes, Entry]]:
     entries: list[tuple[bytes, Entry]] = []
     position, last = 0, b""
     if len(data) > MAX_TREE_BYTES:
-        raise MalformedObject("a tree of more than 256 MiB")
+        raise MalformedObject(f"a tree of more than {MAX_TREE_BYTES >> 20} MiB")
     while position < len(data):
         space = data.find(b" ", position, position + 8)
         end = data.find(b"\0", space, space + 4200) if space > 0 else -1
         if end < 0 or end + 1 + width > len(data):
             raise MalformedObject(f"a tree is cut or garbled at byte {position}")
         digits, name = data[position:space], data[space + 1 : end]
-        if not digits.isdigit() or digits.startswith(b"0") or int(digits, 8) not in MODES:
-            raise MalformedObject(f"a tree holds mode {digits!r} for {name!r}")
+        mode = MODES.get(digits)
+        if mode is None:
+            raise MalformedObject(f"a tree holds mode {digits!r} for {name[:_SHOWN]!r}")
         try:
             check_tree_name(name)
         except RefusedPath as error:
-            raise MalformedObject(f"a tree holds the name {name!r}") from error
-        entry = Entry(int(digits, 8), ObjectId(data[end + 1 : end + 1 + width]))
+            raise MalformedObject(f"a tree holds the name {name[:_SHOWN]!r}") from error
+        entry = Entry(mode, ObjectId(data[end + 1 : end + 1 + width]))
         order = _order((name, entry))
         if order <= last:
-            raise MalformedObject(f"a tree is out of order at {name!r}")
+            raise MalformedObject(f"a tree is out of order at {name[:_SHOWN]!r}")
         entries.append((name, entry))
         position, last = end + 1 + width, order
     if len({name for name, _ in entries}) != len(entries):
@@ -214,7 +224,9 @@ def encode_tag(tag: Tag) -> bytes:
     return f"{head}\n\n{tag.message}".encode()
 
 
-_PERSON = re.compile(r"([^<>\n\0]* <[^<>\n\0]*>) (\d{1,12}) \+0000\Z")
+_PERSON = re.compile(r"([^<>\n\0]* <[^<>\n\0]*>) (0|[1-9][0-9]{0,11}) \+0000\Z")
+_HEX = re.compile(r"[0-9a-f]+\Z")
+_MOST_HEADERS = 8
 
 
 def decode_commit(data: bytes, width: int) -> Commit:
@@ -223,7 +235,7 @@ def decode_commit(data: bytes, width: int) -> Commit:
     names = [name for name, _ in headers]
     parents = names.count("parent")
     if names != ["tree", *["parent"] * parents, "author", "committer"] or parents > 1:
-        raise MalformedObject(f"a commit has the headers {names}")
+        raise MalformedObject(f"a commit has the headers {names!r:.200}")
     values = dict(headers)
     who, time = _person(values["committer"])
     if values["author"] != values["committer"]:
@@ -235,8 +247,9 @@ def decode_commit(data: bytes, width: int) -> Commit:
 def decode_tag(data: bytes, width: int) -> Tag:
     """Read an annotated tag; MalformedObject unless it is one that kaivc writes."""
     headers, message = _headers(data)
-    if [name for name, _ in headers] != ["object", "type", "tag", "tagger"]:
-        raise MalformedObject(f"a tag has the headers {[name for name, _ in headers]}")
+    names = [name for name, _ in headers]
+    if names != ["object", "type", "tag", "tagger"]:
+        raise MalformedObject(f"a tag has the headers {names!r:.200}")
     values = dict(headers)
     if values["type"] != "commit":
         raise MalformedObject("a tag of something that is no commit")
@@ -251,7 +264,7 @@ def _headers(data: bytes) -> tuple[list[tuple[str, str]], str]:
         head, _, message = data.decode().partition("\n\n")
     except UnicodeDecodeError as error:
         raise MalformedObject("a commit or tag that is not UTF-8") from error
-    pairs = [line.partition(" ") for line in head.split("\n")]
+    pairs = [line.partition(" ") for line in head.split("\n", _MOST_HEADERS)]
     return [(name, value) for name, _, value in pairs], message
 
 
@@ -259,14 +272,12 @@ def _person(text: str) -> tuple[str, int]:
     match = _PERSON.match(text)
     if not match:
         raise MalformedObject(f"{text[:80]!r} is no author line that kaivc writes")
+    if int(match[2]) > LAST_SECOND:
+        raise MalformedObject(f"a time past the year 9999: {match[2]}")
     return match[1], int(match[2])
 
 
 def _oid(text: str, width: int) -> ObjectId:
-    try:
-        oid = bytes.fromhex(text)
-    except ValueError as error:
-        raise MalformedObject(f"{text[:80]!r} is no object id") from error
-    if len(oid) != width:
+    if len(text) != 2 * width or not _HEX.match(text):
         raise MalformedObject(f"{text[:80]!r} is no object id of this format")
-    return ObjectId(oid)
+    return ObjectId(bytes.fromhex(text))

@@ -28,6 +28,8 @@ import xxhash
 
 from kaivc.errors import ChecksumMismatch, StorageFailed, UnknownFormat
 from kaivc.storage import compression
+from kaivc.storage.chunking import MAX_CHUNK
+from kaivc.storage.gitobjects import MAX_TEXT_BYTES, MAX_TREE_BYTES
 from kaivc.vfs import Vfs
 
 MAGIC = b"KAIPACK\x00"
@@ -58,6 +60,20 @@ class RecordKind(IntEnum):
     CHUNK_LIST = 6
     OP = 7
     FOOTER = 8
+
+
+MAX_RECORD = 16 << 20
+"""Bytes of the largest blob that is one record; a larger one is a list of chunks."""
+LARGEST = {
+    RecordKind.BLOB: MAX_RECORD,
+    RecordKind.TREE: MAX_TREE_BYTES,
+    RecordKind.COMMIT: MAX_TEXT_BYTES,
+    RecordKind.TAG: MAX_TEXT_BYTES,
+    RecordKind.CHUNK: MAX_CHUNK,
+    RecordKind.CHUNK_LIST: 24 << 20,
+    RecordKind.OP: 16 << 20,
+}
+"""Bytes that the content of a record may have: a small frame could make any number of them."""
 
 
 class Codec(IntEnum):
@@ -126,7 +142,7 @@ class PackReader:
     def open(cls, path: str) -> PackReader:
         """Open a pack; UnknownFormat if it is none. FileNotFoundError passes through."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -148,20 +164,25 @@ class PackReader:
 
     def payload(self, header: Header) -> bytes:
         """The decoded content of a record; ChecksumMismatch unless it is what was written."""
+        self._check_sizes(header)
         raw = read_at(self.fd, header.payload_len + 8, header.payload_at)
         if len(raw) != header.payload_len + 8 or _check8(memoryview(raw)[:-8]) != raw[-8:]:
             raise _damaged(self.path, header.where.offset, "the payload's checksum does not match")
         data = raw[:-8]
-        if header.codec == Codec.ZSTD:
-            return compression.decompress(data, header.size)
-        if header.codec != Codec.RAW:
+        return compression.decompress(data, header.size) if header.codec == Codec.ZSTD else data
+
+    def _check_sizes(self, header: Header) -> None:
+        """Raise ChecksumMismatch for sizes that cannot be, before any memory is taken for them."""
+        if header.codec not in (Codec.RAW, Codec.ZSTD):
             raise UnknownFormat(
                 f"a record of {self.path} is encoded in a way that this release does not know",
                 hint="use the release that wrote it, or a later one",
             )
-        if len(data) != header.size:
+        fits = header.payload_len < header.size if header.codec == Codec.ZSTD else header.payload_len == header.size
+        if not fits or header.size > _largest(header):
             raise _damaged(self.path, header.where.offset, "the size does not match")
-        return data
+        if header.where.offset + header.where.length > os.fstat(self.fd).st_size:
+            raise _damaged(self.path, header.where.offset, "the file ends within it")
 
 
 def check_magic(fd: int, path: str) -> None:
@@ -215,7 +236,7 @@ def read_header(fd: int, offset: int, path: str) -> Header:
 def _unpack_header(data: bytes, path: str, offset: int) -> dict[int, Any]:
     try:
         fields = msgpack.unpackb(data, strict_map_key=False, **LIMITS)
-    except (ValueError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise _damaged(path, offset, "the header cannot be read") from error
     if (
         not isinstance(fields, dict)
@@ -251,6 +272,11 @@ def scan(fd: int, path: str, start: int, end: int) -> Iterator[Header]:
         offset += header.where.length
 
 
+def _largest(header: Header) -> int:
+    """The bytes that the content may have; a footer says less of each record than the record takes."""
+    return LARGEST.get(header.kind, header.where.offset + MAX_HEADER)  # type: ignore[call-overload, no-any-return]
+
+
 class PackWriter:
     """Appends records to one pack, whose lock it holds until closed.
 
@@ -273,7 +299,11 @@ class PackWriter:
     def create(cls, vfs: Vfs, path: str) -> PackWriter:
         """Start a new pack, locked."""
         fd = vfs.open_append(path)
-        vfs.flock(fd)
+        try:
+            vfs.flock(fd)
+        except BaseException:
+            vfs.close(fd)
+            raise
         writer = cls(vfs, fd, path, 0)
         writer._append(MAGIC)
         return writer

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgpack
 
 from kaivc.errors import ChecksumMismatch, KaiError, StorageFailed, UnknownFormat
-from kaivc.storage.gitobjects import FORMATS, Kind, ObjectFormat
+from kaivc.storage.gitobjects import Kind, ObjectFormat
 from kaivc.storage.pack import (
     MAGIC,
     MARK,
@@ -31,17 +31,15 @@ from kaivc.storage.pack import (
 WINDOW = 1 << 20
 SECTOR = 4096
 """What a disk that cannot read a place leaves out, as a rule."""
-LARGE = 8 << 20
 KINDS = frozenset(int(kind) for kind in RecordKind)
 GIT_KINDS = frozenset(int(kind) for kind in Kind)
 
 
 class Record(NamedTuple):
-    """A whole record and its decoded content; of a large blob only the id, by object format."""
+    """A whole record and its decoded content."""
 
     header: Header
     data: bytes
-    ids: Mapping[str, bytes] = {}
 
     @property
     def end(self) -> int:
@@ -61,7 +59,7 @@ class Gap(NamedTuple):
 
 def open_reader(path: str) -> PackReader:
     """Open a pack whatever its first bytes say; OSError passes through."""
-    return PackReader(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), path)
+    return PackReader(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), path)
 
 
 def magic_is_whole(reader: PackReader) -> bool:
@@ -105,20 +103,9 @@ def _record(reader: PackReader, offset: int, end: int) -> Record | Gap:
     if after > end:
         return Gap(offset, end, "the file ends within a record", header.kind, header.id)
     try:
-        return read(reader, header)
+        return Record(header, reader.payload(header))
     except (ChecksumMismatch, UnknownFormat, StorageFailed) as error:
         return Gap(offset, after, why(error), header.kind, header.id)
-
-
-def read(reader: PackReader, header: Header) -> Record:
-    """A record of which the head is read; memory is bounded, for a large blob is only hashed."""
-    if header.kind != RecordKind.BLOB or header.size <= LARGE:
-        return Record(header, reader.payload(header))
-    digests = {name: object_format.header(Kind.BLOB, header.size) for name, object_format in FORMATS.items()}
-    for piece in reader.pieces(header):
-        for digest in digests.values():
-            digest.update(piece)
-    return Record(header, b"", {name: digest.digest() for name, digest in digests.items()})
 
 
 def why(error: KaiError) -> str:
@@ -193,8 +180,6 @@ def footer_of(headers: list[Header]) -> bytes:
 def true_id(record: Record, object_format: ObjectFormat) -> bytes | None:
     """The id that the content has; None for a chunk list, whose id is that of what it makes, and for a footer."""
     kind = record.header.kind
-    if record.ids:
-        return record.ids[object_format.name]
     if kind in GIT_KINDS:
         return object_format.hash(Kind(kind), record.data)
     if kind in (RecordKind.CHUNK, RecordKind.OP):

@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import msgpack
 
-from kaivc.errors import ChecksumMismatch, Collected
+from kaivc.errors import ChecksumMismatch, Collected, TooLarge
 from kaivc.layout import Layout
 from kaivc.names import ObjectId
 from kaivc.settings import Settings
 from kaivc.storage import index
 from kaivc.storage.catalog import Catalog
-from kaivc.storage.chunking import MAX_CHUNK
+from kaivc.storage.chunking import MAX_CHUNK, MIN_CHUNK
 from kaivc.storage.gitobjects import (
     Commit,
     Entry,
@@ -33,7 +34,7 @@ from kaivc.storage.gitobjects import (
     decode_tree,
 )
 from kaivc.storage.index import ObjectRow
-from kaivc.storage.pack import PackReader, RecordKind
+from kaivc.storage.pack import Header, PackReader, RecordKind
 from kaivc.vfs import Vfs
 
 OPEN_READERS = 16
@@ -41,7 +42,8 @@ KNOWN_TREES = 4096
 ZEROS = hashlib.sha256(bytes(MAX_CHUNK)).digest()
 """The id of the chunk that a long run of zeros is cut into."""
 MAX_WHOLE = 256 << 20
-_KIND_OF = {RecordKind.CHUNK_LIST: Kind.BLOB}
+MAX_PAIR = 48
+"""Bytes that a chunk takes in its list, at most."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class ObjectStore:
         self.vfs = vfs
         self.format = place.format
         self._readers: dict[int, PackReader] = {}
+        weakref.finalize(self, _close, self._readers)  # many stores come and go in one process
         self._trees: dict[ObjectId, list[tuple[bytes, Entry]]] = {}
 
     # ------------------------------------------------------------ what is there
@@ -72,7 +75,6 @@ class ObjectStore:
     def find(self, oid: bytes) -> ObjectRow | None:
         """Where an object or chunk lies."""
         return index.find(self.catalog, self.place.agent_id, oid)
-        weakref.finalize(self, _close, self._readers)  # many stores come and go in one process
 
     def contains(self, oid: ObjectId) -> bool:
         """Whether the object is stored."""
@@ -116,7 +118,7 @@ class ObjectStore:
     def read(self, oid: ObjectId, kind: Kind) -> bytes:
         """The bytes of an object that must be of ``kind``; held whole in memory, so 256 MiB at most."""
         row = self.require(oid)
-        if _KIND_OF.get(RecordKind(row.kind), row.kind) != kind or row.size > MAX_WHOLE:
+        if (Kind.BLOB if row.kind == RecordKind.CHUNK_LIST else row.kind) != kind or row.size > MAX_WHOLE:
             raise MalformedObject(f"object {oid.hex()} is no {kind.name.lower()} that can be read whole")
         if row.kind == RecordKind.CHUNK_LIST:
             return b"".join(self.stream(oid))
@@ -148,23 +150,28 @@ class ObjectStore:
             return
         if row.kind != RecordKind.CHUNK_LIST:
             raise MalformedObject(f"object {oid.hex()} is no blob")
-        total = 0
         for chunk_id, size in self.chunk_list(row):
             chunk = self.require(chunk_id)
             if chunk.kind != RecordKind.CHUNK or chunk.size != size:
                 raise MalformedObject(f"a chunk of {oid.hex()} is not what its list says")
-            total += size
             yield self.record(chunk)
-        if total != row.size:
-            raise MalformedObject(f"the chunks of {oid.hex()} add up to {total} bytes, not {row.size}")
 
     def chunk_list(self, row: ObjectRow) -> list[tuple[bytes, int]]:
-        """The (id, size) of each chunk of a large blob."""
+        """The (id, size) of each chunk of a large blob; MalformedObject unless they make its size."""
+        if row.size > self.settings.limits_max_file:
+            raise TooLarge(
+                f"blob {row.id.hex()} has {row.size} bytes; {self.settings.limits_max_file} are allowed",
+                hint="raise `limits.max_file` in .kai/config.yaml",
+            )
         try:
-            pairs = msgpack.unpackb(self.record(row), use_list=False, max_bin_len=64, max_map_len=0)
-            return [(bytes(chunk_id), int(size)) for chunk_id, size in pairs]
-        except (ValueError, TypeError, msgpack.UnpackException) as error:
-            raise MalformedObject(f"the chunk list of {row.id.hex()} cannot be read") from error
+            data = self.record(row, (row.size // MIN_CHUNK + 2) * MAX_PAIR)
+            pairs = decode_chunk_list(data)
+        except MalformedObject as error:
+            raise MalformedObject(f"the chunk list of {row.id.hex()}: {error.what}") from error
+        total = sum(size for _, size in pairs)
+        if total != row.size:
+            raise MalformedObject(f"the chunks of {row.id.hex()} add up to {total} bytes, not {row.size}")
+        return pairs
 
     def check(self, oid: ObjectId) -> None:
         """Re-hash an object; ChecksumMismatch unless its bytes are those of its id."""
@@ -181,16 +188,17 @@ class ObjectStore:
 
     # ------------------------------------------------------------ records
 
-    def record(self, row: ObjectRow) -> bytes:
+    def record(self, row: ObjectRow, most: int | None = None) -> bytes:
         """The decoded record of an object or chunk; ChecksumMismatch unless it is what was written.
 
-        gc may have moved it since the row was read, and may have unlinked its pack: then the catalog is asked once
-        more. Collected when it is gone from there too.
+        ``most`` bounds the bytes of a chunk list's own record; those of the others are what the index says. gc may have
+        moved it since the row was read, and may have unlinked its pack: then the catalog is asked once more. Collected
+        when it is gone from there too.
         """
         asked = False
         while True:
             try:
-                return self._record(row)
+                return self._record(row, most)
             except ChecksumMismatch:
                 now = self.find(row.id)
                 if now is None:
@@ -209,16 +217,24 @@ class ObjectStore:
             object=oid.hex(),
         )
 
-    def _record(self, row: ObjectRow) -> bytes:
+    def _record(self, row: ObjectRow, most: int | None) -> bytes:
         reader = self._reader(row)
+        header = self._header(reader, row)
+        if header.size > (row.size if most is None else most):
+            raise MalformedObject(f"the chunk list of {row.id.hex()} is too long for its size")
+        return reader.payload(header)
+
+    def _header(self, reader: PackReader, row: ObjectRow) -> Header:
+        """The head of the record that a row points at, if it is the one that the row says."""
         header = reader.header(row.offset)
-        if header.id != row.id or header.kind != row.kind:
+        same = (header.id, header.kind, header.where.length) == (row.id, row.kind, row.length)
+        if not same or (header.size != row.size and header.kind != RecordKind.CHUNK_LIST):
             raise ChecksumMismatch(
                 f"the index of object {row.id.hex()} points at another record",
                 hint="see what is hit with `kai verify`",
                 object=row.id.hex(),
             )
-        return reader.payload(header)
+        return header
 
     def _reader(self, row: ObjectRow) -> PackReader:
         reader = self._readers.get(row.pack)
@@ -247,6 +263,17 @@ class ObjectStore:
     def close(self) -> None:
         """Close all packs."""
         _close(self._readers)
+
+
+def decode_chunk_list(data: bytes) -> list[tuple[bytes, int]]:
+    """The (id, size) of each chunk of a large blob; MalformedObject unless it is a list of them."""
+    try:
+        pairs = msgpack.unpackb(data, use_list=False, max_bin_len=64, max_str_len=0, max_map_len=0, max_ext_len=0)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise MalformedObject("it cannot be read") from error
+    if not isinstance(pairs, tuple) or not all(map(_is_chunk, pairs)):
+        raise MalformedObject("it holds what is no chunk")
+    return list(pairs)
 
 
 def _is_chunk(pair: Any) -> bool:  # noqa: ANN401 - whatever stands in a list of chunks

@@ -75,10 +75,10 @@ class Copier:
                 header = reader.header(row.offset)
                 if (header.id, header.kind, header.where.length) != (row.id, row.kind, row.length):
                     return f"another record stands at byte {row.offset}"
-                data = reader.payload(header)
+                record = Record(header, reader.payload(header))
                 if row.kind == RecordKind.CHUNK_LIST:
                     self._check_list(row)
-                elif packscan.true_id(Record(header, data), self._store.format) != row.id:
+                elif packscan.true_id(record, self._store.format) != row.id:
                     return f"the bytes of {row.id.hex()} are not those of its id"
             for op in chain:
                 if journal.digest_op(reader.payload(reader.header(op.offset or 0))) != op.digest:

@@ -12,14 +12,14 @@ from typing import Self
 
 import msgpack
 
-from kaivc.errors import ChecksumMismatch, StorageError, StorageFailed
+from kaivc.errors import ChecksumMismatch, KaiError, StorageError, StorageFailed, TooLarge
 from kaivc.names import ObjectId
 from kaivc.storage import index, journal
 from kaivc.storage.catalog import damaged, older_than
 from kaivc.storage.chunking import Source, chunks
 from kaivc.storage.gitobjects import Kind
 from kaivc.storage.index import ObjectRow, PackRow, PackState
-from kaivc.storage.pack import Header, PackWriter, RecordKind
+from kaivc.storage.pack import LARGEST, Header, PackWriter, RecordKind
 from kaivc.storage.store import ObjectStore
 
 
@@ -53,11 +53,11 @@ class StoreWriter:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._pack is None:
             return
-        failed = self._pack.writer.failed
-        self._pack.writer.close()
-        if failed and self._pack.row.id:
-            with self._store.catalog.transaction() as db:
-                index.put_pack(db, self._pack.row._replace(state=PackState.FAILED.value))
+        with suppress(StorageError):  # what counts is synced; what was to ride behind it the catalog has
+            self._pack.writer.close()
+        if self._pack.writer.failed and self._pack.row.id:
+            with suppress(KaiError), self._store.catalog.transaction() as db:  # else the next writer finds a torn tail
+                index.fail_pack(db, self._pack.row.id)
 
     # ------------------------------------------------------------ adding
 
@@ -91,7 +91,10 @@ class StoreWriter:
             raise StorageFailed(f"a source gave another count of bytes than the {size} that it was said to have")
         oid = ObjectId(digest.digest())
         if not self.contains(oid):
-            self._add(RecordKind.CHUNK_LIST, oid, msgpack.packb(listing), size)
+            packed = msgpack.packb(listing)
+            if len(packed) > LARGEST[RecordKind.CHUNK_LIST]:
+                raise TooLarge(f"a file of {size} bytes has too many chunks", unchanged="nothing was committed")
+            self._add(RecordKind.CHUNK_LIST, oid, packed, size)
         return oid
 
     def copy(self, row: ObjectRow, data: bytes) -> None:

@@ -26,12 +26,12 @@ from kaivc.storage.gitobjects import (
     encode_commit,
     encode_tag,
     encode_tree,
-    is_dotgit,
+    is_reserved,
 )
 
 OID = ObjectId(bytes(range(32)))
 NAME = st.binary(min_size=1, max_size=20).filter(
-    lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..") and not is_dotgit(name)
+    lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..") and not is_reserved(name)
 )
 MODE = st.sampled_from([FILE, EXECUTABLE, SYMLINK, DIRECTORY])
 

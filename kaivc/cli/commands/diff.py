@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kaivc.cli import arguments, render
+from kaivc.cli.escape import escape_path
 from kaivc.cli.failures import Misuse
 from kaivc.cli.invocation import Invocation
-from kaivc.cli.terminal import Paint
+from kaivc.cli.terminal import Paint, is_terminal
 
 if TYPE_CHECKING:
     from kaivc.ops.diff import Diff
@@ -53,7 +55,8 @@ def diff(
     elif stat:
         _write(_stat(found.stat(), door.paint), door)
     else:
-        _write(_painted(found.patch(binary=binary, context=context), door.paint), door)
+        patch = found.patch(binary=binary, context=context)
+        _write(_painted(_shown(patch) if is_terminal(sys.stdout) else patch, door.paint), door)
     return int(exit_code and bool(found.changes))
 
 
@@ -128,6 +131,13 @@ def _stat(counts: list[Counts], paint: Paint) -> Iterator[bytes]:
 
 def _scaled(count: int, most: int) -> int:
     return count if most <= BAR else -(-count * BAR // most)
+
+
+def _shown(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """What a terminal could obey, escaped: the bytes of files are a stranger's; a pipe gets them as they are."""
+    for chunk in chunks:
+        for line in chunk.removesuffix(b"\n").split(b"\n"):
+            yield b"\t".join(escape_path(part).encode() for part in line.split(b"\t")) + b"\n"
 
 
 def _painted(chunks: Iterable[bytes], paint: Paint) -> Iterator[bytes]:

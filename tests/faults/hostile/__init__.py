@@ -1,0 +1,1 @@
+"""Hostile objects and input: what is placed, through which doors it comes, and what is expected."""
