@@ -19,6 +19,12 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 def refuse_root(path: str, layout: Layout, environ: Mapping[str, str], use: str = WORKSPACE) -> None:
     """Raise RefusedWorkspace for a directory that must not be an agent's workspace, or another ``use``."""
+    if not path:  # as an unset variable of a shell gives it: not the working directory
+        raise RefusedWorkspace(
+            "an empty path names no directory",
+            unchanged="nothing was written",
+            hint="'.' is the working directory",
+        )
     real = os.path.realpath(path)
     user = os.path.realpath(environ["HOME"]) if environ.get("HOME") else None
     why = ""
@@ -115,7 +121,7 @@ def open_root(root: bytes) -> int:
     except OSError as error:
         raise UnreadablePath(
             f"the workspace {show(root)} cannot be read: {error.strerror}",
-            hint="`kai restore` brings the files of the version in force back",
+            hint="look whether it is there, and this user may read it; `kai restore` makes an agent's own anew",
             path=show(root),
         ) from error
 

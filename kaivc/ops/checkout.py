@@ -38,7 +38,7 @@ def _checkout(repo: Repository, version: AgentVersion, directory: str) -> Checke
     files = trees.flatten(repo.store, version.tree_oid)
     materialise.check_tree_links(repo.store, files)
     target = os.path.abspath(directory)
-    refuse_root(target, repo.layout, repo.home.environ, "written to")
+    refuse_root(directory, repo.layout, repo.home.environ, "written to")
     if os.path.lexists(target) and (not os.path.isdir(target) or os.path.islink(target) or os.listdir(target)):
         raise TargetNotEmpty(
             f"{target} is not an empty directory",

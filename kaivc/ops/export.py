@@ -42,7 +42,7 @@ def export(repo: Repository, directory: str) -> Exported:
     """
     refs = _refs(repo)
     target = os.path.abspath(directory)
-    refuse_root(target, repo.layout, repo.home.environ, "written to")
+    refuse_root(directory, repo.layout, repo.home.environ, "written to")
     _need_empty(target)
     vfs = repo.vfs
     temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{repo.new_op_id()}")

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 import kaivc
-from kaivc.errors import HomeExists, InvalidName, InvalidSettings, NameTaken, NoSuchHome, RefusedWorkspace
+from kaivc.errors import (
+    HomeExists,
+    InvalidLayout,
+    InvalidName,
+    InvalidSettings,
+    NameTaken,
+    NoSuchHome,
+    RefusedWorkspace,
+)
 from tests.engine.homes import commit, make_home, open_home, read, write
 from tests.engine.test_hammer import begin, prefix, write_batch
 from tests.engine.test_kill import Cut, in_child
@@ -33,6 +41,28 @@ def test_a_home_in_a_home_and_a_home_twice_are_refused(tmp_path: Path) -> None:
         kaivc.init(tmp_path / "home" / "sub")
     with pytest.raises(InvalidSettings):
         kaivc.init(tmp_path / "other", "md5")
+
+
+def test_an_empty_path_is_not_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what a shell makes of a variable that is not set."""
+    home = make_home(tmp_path / "home")
+    bot = home.new("bot")
+    commit(bot, {"a": b"1"})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for act in (
+        lambda: home.new("x", source=""),
+        lambda: home.new("x", link=""),
+        lambda: bot.checkout("v1.0.0", ""),
+        lambda: bot.export(""),
+    ):
+        with pytest.raises(RefusedWorkspace, match="empty path"):
+            act()
+    (tmp_path / "here" / "versions" / "v1.0.0").mkdir(parents=True)
+    with pytest.raises(InvalidLayout, match="empty path"):
+        home.import_("", name="x")
+    assert os.listdir() == ["versions"]
+    assert home.agents() == ["bot"]
 
 
 def test_modes_of_a_home(tmp_path: Path) -> None:
