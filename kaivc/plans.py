@@ -233,7 +233,8 @@ class Planner:
                 removes.append(path)
             else:
                 writes.append(Write(path, there, self._manifests[2].is_private(path)))
-        self._also([write.path for write in writes if write.path not in self._capture.files])
+        met = [*(write.path for write in writes), *kept]
+        self._also([path for path in met if path not in self._capture.files])
         left = self._capture.files
         changed = {path: left[path] for path in [*removes, *(write.path for write in writes)] if path in left}
         sides = frozenset(path for path in self._target if path.endswith(SIDE_SUFFIXES))

@@ -203,6 +203,15 @@ def test_what_an_older_version_does_not_ignore_survives_a_visit_to_it(agent: Age
     assert not agent.status().dirty
 
 
+def test_what_is_ignored_and_kept_comes_back_though_the_version_holds_the_same(agent: Agent) -> None:
+    two(agent, {"a": b"1", "note": b"1"}, {"a": b"2", ".kaiignore": b"note\n"})
+    (agent.workspace / "note").write_bytes(b"1")
+    before = read(agent.workspace)
+    agent.rollback("v1.0.0", keep=["note"])
+    agent.undo()
+    assert read(agent.workspace) == before
+
+
 def test_what_a_version_holds_goes_though_the_target_ignores_it(agent: Agent) -> None:
     two(agent, {"a": b"1", ".kaiignore": b"note\n"}, {"a": b"2", "note": b"2"})
     write(agent.workspace, {"a": b"2", "note": b"2", "other": b"2"})
