@@ -12,6 +12,7 @@ from kaivc.layout import link_target
 from kaivc.names import ObjectId, ReflogEntry, current_ref
 from kaivc.repository import Repository
 from kaivc.storage import caches
+from kaivc.storage.writer import StoreWriter
 from kaivc.views import View
 
 
@@ -35,21 +36,26 @@ def link_current(repo: Repository, *, sync: bool) -> None:
 
 
 def settle(repo: Repository) -> None:
-    """Bring link, view and log to where the catalog says, after a cut command or a power cut.
+    """Bring link, view, log and packs to where the catalog says, after a cut command or a power cut.
 
-    Neither is synced. Once the view in force was seen whole since the machine was started, this is one look.
+    Links, views, the log and the tail of a pack are not synced: the first writer since the machine was started looks
+    after them. For all others this is one look.
     """
     if not is_linked(repo):
         link_current(repo, sync=False)
     if repo.current is None or repo.row().removed_ns:
         return
     try:
-        version = versions.current(repo)
-        if caches.is_seen(repo.catalog, repo.id, version.tag, repo.home.boot):
+        if repo.home.boot and caches.settled(repo.catalog, repo.id) == repo.home.boot:
             return
-        _mend_cut(View(repo, version))
+        _mend_cut(View(repo, versions.current(repo)))
         if _is_log_cut(repo):
             repo.vfs.replace(repo.layout.rollback_log(repo.name), b"".join(log_lines(repo)), _log_mode(repo))
+        with StoreWriter(repo.store) as writer:  # op records of before are in a pack, and torn packs left, from here on
+            writer.sync()
+            with repo.catalog.transaction() as db:
+                writer.record(db)
+                caches.put_settled(db, repo.id, repo.home.boot)
     except ChecksumMismatch:
         return  # what is in force is damaged: going elsewhere is for the user to say
 

@@ -28,7 +28,7 @@ from kaivc.names import (
 )
 from kaivc.ports import Clock, Progress, Sleep, silent
 from kaivc.settings import Local, Settings
-from kaivc.storage import journal
+from kaivc.storage import caches, journal
 from kaivc.storage.catalog import AgentRow, Catalog
 from kaivc.storage.gitobjects import FORMATS, ObjectFormat
 from kaivc.storage.journal import Op
@@ -335,6 +335,7 @@ class Repository:
             row = self.row()
             seq, record = refs.apply(self.catalog, db, self.home.id, become(row) if become else row, updates, op)
             writer.record(db)
+            caches.put_settled(db, self.id, self.home.boot)
             for intent in intents:
                 journal.put_intent(db, self.id, intent.kind, intent.payload)
             if also is not None:

@@ -106,7 +106,19 @@ def forget(db: sqlite3.Connection, agent: int) -> None:
     """Forget all views, seals and known files of an agent."""
     db.execute("DELETE FROM views WHERE agent = ?", (agent,))
     db.execute("DELETE FROM seals WHERE agent = ?", (agent,))
+    db.execute("DELETE FROM boots WHERE agent = ?", (agent,))
     db.execute("DELETE FROM stat_cache WHERE agent = ?", (agent,))
+
+
+def settled(catalog: Catalog, agent: int) -> str:
+    """The start of the machine since which a writer has looked after what is not synced; empty if none has."""
+    row = catalog.row("SELECT agent, boot, checksum FROM boots WHERE agent = ?", (agent,))
+    return str(row[1]) if row is not None and checksum(*row[:-1]) == row[-1] else ""
+
+
+def put_settled(db: sqlite3.Connection, agent: int, boot: str) -> None:
+    """Note that a writer has looked after what is not synced."""
+    db.execute("INSERT OR REPLACE INTO boots VALUES (?, ?, ?)", (agent, boot, checksum(agent, boot)))
 
 
 def known_files(catalog: Catalog, agent: int, boot: str) -> dict[bytes, dict[bytes, Known]]:

@@ -88,7 +88,7 @@ def agents(db: sqlite3.Connection) -> list[AgentRow]:
 def check_agent(store: ObjectStore, db: sqlite3.Connection, agent: AgentRow, progress: Progress) -> AgentCheck:
     """Packs, index, objects, op records, reflog and refs of one agent."""
     check = AgentCheck(agent.name)
-    packs = Packs(check, store.place, db, progress)
+    packs = Packs(check, store, db, progress)
     packs.run()
     _check_chunk_lists(check, store, packs.chunk_lists, progress)
     Chain(check, store.place, db, agent, packs).run()

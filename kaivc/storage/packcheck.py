@@ -15,7 +15,7 @@ from kaivc.storage.journal import digest_op
 from kaivc.storage.pack import MAGIC, TRAILER, Header, PackReader, RecordKind, encode
 from kaivc.storage.packscan import Gap, Record
 from kaivc.storage.salvage import good_rows
-from kaivc.storage.store import StorePlace
+from kaivc.storage.store import ObjectStore
 
 
 def _objects_by_pack(db: sqlite3.Connection, agent: int) -> dict[int, dict[int, dict[str, Any]]]:
@@ -32,9 +32,10 @@ class Packs:
     ``unnamed`` are the contents of op records in files that the catalog does not name, by digest.
     """
 
-    def __init__(self, check: AgentCheck, place: StorePlace, db: sqlite3.Connection, progress: Progress) -> None:
+    def __init__(self, check: AgentCheck, store: ObjectStore, db: sqlite3.Connection, progress: Progress) -> None:
         self._check = check
-        self._place = place
+        self._place = place = store.place
+        self._boot = store.vfs.boot_id()
         self._db = db
         self._progress = progress
         self._rows = _objects_by_pack(db, place.agent_id)
@@ -195,9 +196,14 @@ class Packs:
                 severity = Severity.NOTE
                 what = "bytes past the committed end are no whole record: of a command that was cut, or still at work"
                 if pack["state"] == PackState.OPEN and item.end - item.offset in self._lengths():
-                    severity = Severity.DAMAGE
+                    severity = Severity.DAMAGE if self._started_before() else Severity.WARNING
                     what = "the newest op record is damaged here; the catalog still holds it"
                 self._say(what, pack["name"], offset=item.offset, end=item.end, severity=severity)
+
+    def _started_before(self) -> bool:
+        """Whether nothing has been written since the machine was started that a power cut could have taken."""
+        rows = good_rows(self._db, "boots", "WHERE agent = ?", (self._place.agent_id,))
+        return [row["boot"] for row in rows] == [self._boot]
 
     def _lengths(self) -> set[int]:
         """How long the records of ops are that the catalog holds: what a cut command leaves is shorter."""

@@ -48,6 +48,7 @@ TABLES = {
     "intents": _table("id agent kind payload", "id", "id agent"),
     "views": _table("agent tag used verified_ns own_bytes born seen", "agent tag", "agent"),
     "seals": _table("agent dev inode oid size mode mtime_ns ctime_ns", "agent dev inode", "agent"),
+    "boots": _table("agent boot", "agent"),
     "stat_cache": _table("agent dir data", "agent dir", "agent"),
 }
 """Every table of the catalog; one without checked columns has no checksum."""
@@ -104,6 +105,8 @@ def connect(path: str, scratch: str = "/tmp") -> sqlite3.Connection:  # noqa: S1
     """
     if not os.path.exists(path):
         raise sqlite3.OperationalError("it is missing")
+    if not os.path.isfile(path):  # SQLite would wait for whoever writes into a pipe
+        raise sqlite3.OperationalError("it is no file")
     try:
         return _connect(path, scratch)
     except sqlite3.Error as error:

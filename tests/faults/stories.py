@@ -1,0 +1,277 @@
+"""Commands to be cut: what was there before, what is acknowledged after, and how to tell either in a home."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import kaivc
+from kaivc import api, intents
+from kaivc.api import Home
+from kaivc.errors import StorageError
+from kaivc.sqlitefiles import MAGIC, SIDE_SUFFIXES
+from kaivc.vfs import Vfs
+from tests.engine.homes import ENVIRON, Files, Ticking, open_home, read, write
+
+V1: Files = {"logic.py": b"one\n", "config.yaml": b"a: 1\n", "state/log.txt": b"1\n" * 500, "only1.txt": b"x"}
+V2: Files = {"logic.py": b"two\n", "config.yaml": b"a: 2\n", "state/log.txt": b"2\n" * 600, "deep/er/file": b"y"}
+V3: Files = {"logic.py": b"three\n", "config.yaml": b"a: 3\n", "state/log.txt": b"3\n" * 700, "deep/er/file": b"z"}
+DIRTY: Files = {"logic.py": b"dirty\n", "config.yaml": b"a: 2\n", "state/log.txt": b"live\n", "new.txt": b"n"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a home says of itself: names and what they point at, and the workspace of each agent."""
+
+    refs: dict[str, dict[str, str]] = field(default_factory=dict)
+    files: dict[str, Files] = field(default_factory=dict)
+
+
+def told(home: Home) -> Told:
+    """Ask a home. A database counts as its rows: to be locked, it may be written in another mode."""
+    refs, files = {}, {}
+    for name in home.agents(removed=True):
+        agent = home.agent(name)
+        refs[name] = {ref: oid.hex() for ref, oid in agent.repository.refs("refs/").items()}
+    for name in home.agents():
+        workspace = home.agent(name).workspace
+        files[name] = {path: _rows(workspace / path, data) for path, data in read(workspace).items() if _counts(path)}
+    return Told(refs, files)
+
+
+def _counts(path: str) -> bool:
+    return not path.endswith(tuple(os.fsdecode(suffix) for suffix in SIDE_SUFFIXES))
+
+
+def _rows(path: Path, data: bytes) -> bytes:
+    if not data.startswith(MAGIC):
+        return data
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return "\n".join(db.iterdump()).encode()
+
+
+@dataclass(frozen=True)
+class Story:
+    """``prepare`` makes a home at a path, ``act`` is the command that is cut, ``again`` what a user does after a cut
+    before the home is asked anything; None is nothing."""
+
+    name: str
+    prepare: Callable[[Path], None]
+    act: Callable[[Path, Vfs], None]
+    again: Callable[[Path], None] | None = None
+
+
+LATER = 1_800_000_000
+"""When the commands are run: what ``prepare`` made is old by then."""
+
+
+def _open(path: Path, vfs: Vfs) -> Home:
+    flags = {"chunks.threshold": "64 KiB", "backups.keep": "0", "backups.max_age": "0s"}
+    return kaivc.open(path, environ=ENVIRON, clock=Ticking(LATER), vfs=vfs, flags=flags)
+
+
+def three_versions(path: Path) -> None:
+    """Three versions, ``current`` at the second, the workspace dirty."""
+    kaivc.init(path, environ=ENVIRON).close()
+    home = open_home(path)
+    agent = home.new("bot")
+    for files in (V1, V2, V3):
+        write(agent.workspace, files)
+        agent.commit(bump="minor")
+    agent.rollback("v1.1.0")
+    write(agent.workspace, DIRTY)
+    home.close()
+
+
+def undoable(path: Path) -> None:
+    """As three versions, and a rollback of the dirty workspace to the first one."""
+    three_versions(path)
+    home = open_home(path)
+    home.agent("bot").rollback("v1.0.0")
+    home.close()
+
+
+def nothing(path: Path) -> None:
+    """An empty directory."""
+    path.mkdir()
+
+
+def empty(path: Path) -> None:
+    """A home without agents."""
+    kaivc.init(path, environ=ENVIRON).close()
+
+
+def _init(path: Path, vfs: Vfs) -> None:
+    kaivc.init(path, environ=ENVIRON, clock=Ticking(), vfs=vfs).close()
+
+
+def _on_bot(verb: Callable[[kaivc.api.Agent], object]) -> Callable[[Path, Vfs], None]:
+    def act(path: Path, vfs: Vfs) -> None:
+        with closing(_open(path, vfs)) as home:
+            verb(home.agent("bot"))
+
+    return act
+
+
+def _on_home(verb: Callable[[Home, Path], object]) -> Callable[[Path, Vfs], None]:
+    def act(path: Path, vfs: Vfs) -> None:
+        with closing(_open(path, vfs)) as home:
+            verb(home, path)
+
+    return act
+
+
+def with_large(path: Path) -> None:
+    """As three versions, and a file that is stored in chunks."""
+    three_versions(path)
+    data = b"".join(number.to_bytes(4, "big") * 16 for number in range(8000))
+    (path / "bot" / "workspace" / "large.bin").write_bytes(data)
+
+
+def _new(path: Path, vfs: Vfs) -> None:
+    with closing(_open(path, vfs)) as home:
+        home.new("bot", source=os.fspath(_beside(path, "source", V1)))
+
+
+def _beside(path: Path, name: str, files: Files) -> Path:
+    """A directory beside the home, which a command reads."""
+    source = path.parent / name
+    if not source.exists():
+        source.mkdir()
+        write(source, files)
+        for each in source.rglob("*"):
+            os.utime(each, (1_780_000_000, 1_780_000_000))
+    return source
+
+
+FOLDERS: Files = {
+    f"{where}/{name}": data
+    for where, files in {"versions/v1.0.0": V1, "versions/v1.1.0": V2, "workspace": DIRTY}.items()
+    for name, data in files.items()
+}
+
+
+def _database(path: Path, rows: int) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE IF NOT EXISTS t (x)")
+        db.executemany("INSERT INTO t VALUES (?)", [(number,) for number in range(rows)])
+
+
+def with_database(path: Path) -> None:
+    """As three versions, each with a database, which the workspace has gone on writing."""
+    kaivc.init(path, environ=ENVIRON).close()
+    with closing(open_home(path)) as home:
+        agent = home.new("bot")
+        for number, files in enumerate((V1, V2, V3)):
+            write(agent.workspace, {**files, "state.db": _there(agent.workspace / "state.db")})
+            _database(agent.workspace / "state.db", number + 1)
+            agent.commit(bump="minor")
+        agent.rollback("v1.1.0")
+        write(agent.workspace, {**DIRTY, "state.db": _there(agent.workspace / "state.db")})
+        _database(agent.workspace / "state.db", 7)
+
+
+def _there(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def clean(path: Path) -> None:
+    """As three versions, with nothing in the workspace that a version does not hold."""
+    three_versions(path)
+    with closing(open_home(path)) as home:
+        home.agent("bot").restore()
+
+
+def redoable(path: Path) -> None:
+    """As undoable, and undone."""
+    undoable(path)
+    with closing(open_home(path)) as home:
+        home.agent("bot").undo()
+
+
+def collectable(path: Path) -> None:
+    """Backups that expire, a sealed pack to be rewritten, and one that only they need."""
+    kaivc.init(path, environ=ENVIRON).close()
+    chance = random.Random(5)
+    with closing(open_home(path, packs__seal_at="64 KiB", chunks__threshold="64 KiB")) as home:
+        agent = home.new("bot")
+        for number in range(2):
+            write(agent.workspace, {**V1, "state.json": chance.randbytes(40_000), "n": b"%d" % number})
+            agent.commit(bump="minor")
+        for number in range(4):
+            write(agent.workspace, {**V1, "state.json": chance.randbytes(90_000), "n": b"%d" % number})
+            agent.rollback(f"v1.{number % 2}.0")
+
+
+def damaged(path: Path) -> None:
+    """As undoable, with no catalog."""
+    undoable(path)
+    for each in (path / ".kai").glob("catalog.sqlite*"):
+        each.unlink()
+
+
+def half_restored(path: Path) -> None:
+    """As three versions, and a rollback that was killed when its names had moved, and nothing else."""
+    three_versions(path)
+    pid = os.fork()
+    if pid == 0:
+        intents.finish_landed = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        _on_bot(lambda agent: agent.rollback("v1.0.0"))(path, Vfs())
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+def _import(home: Home, path: Path) -> None:
+    home.import_(_beside(path, "folders", FOLDERS), name="bot")
+
+
+class Unrepaired(StorageError):
+    """A repair that has ended, and says that something is still damaged."""
+
+    code = "found"
+
+
+def _repair(path: Path, vfs: Vfs) -> None:
+    done = api.fsck(path, repair=True, environ=ENVIRON, clock=Ticking(), vfs=vfs)
+    if not done.ok:
+        raise Unrepaired(f"left: {done.all}", hint="repair again")
+
+
+def _recover(path: Path, vfs: Vfs) -> None:
+    with closing(_open(path, vfs)) as home:
+        home.agent("bot").load()
+
+
+STORIES = {
+    story.name: story
+    for story in (
+        Story("init", nothing, _init),
+        Story("new", empty, _new),
+        Story("commit", three_versions, _on_bot(lambda agent: agent.commit(bump="minor"))),
+        Story("commit-large", with_large, _on_bot(lambda agent: agent.commit(bump="minor"))),
+        Story("rollback", three_versions, _on_bot(lambda agent: agent.rollback("v1.0.0"))),
+        Story("commit-database", with_database, _on_bot(lambda agent: agent.commit(bump="minor"))),
+        Story("rollback-database", with_database, _on_bot(lambda agent: agent.rollback("v1.0.0"))),
+        Story("rollback-clean", clean, _on_bot(lambda agent: agent.rollback("v1.0.0"))),
+        Story("rollback-keep", three_versions, _on_bot(lambda agent: agent.rollback("v1.0.0", keep=["state"]))),
+        Story("undo", undoable, _on_bot(lambda agent: agent.undo())),
+        Story("redo", redoable, _on_bot(lambda agent: agent.redo())),
+        Story("restore", three_versions, _on_bot(lambda agent: agent.restore())),
+        Story("new-link", empty, _on_home(lambda home, path: home.new("bot", link=_beside(path, "linked", V1)))),
+        Story("fork", undoable, _on_home(lambda home, _: home.new("cat", source="bot@v1.1.0"))),
+        Story("import", empty, _on_home(_import)),
+        Story("rename", undoable, _on_home(lambda home, _: home.rename("bot", "cat"))),
+        Story("remove", three_versions, _on_home(lambda home, _: home.remove("bot"))),
+        Story("gc", collectable, _on_bot(lambda agent: agent.gc())),
+        Story("repair", damaged, _repair, again=lambda path: _repair(path, Vfs())),
+        Story("recovery", half_restored, _recover),
+    )
+}
