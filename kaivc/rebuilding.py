@@ -228,6 +228,8 @@ class Rebuild:
             op = Op("repair", secrets.token_hex(8), str(self._home.actor), now, REASON)
             newcatalog.write(temporary, self.facts.meta(), self.facts.home_id, agents, op)
             if homefile.read(layout.home_file) != self.facts:
+                if not os.path.isfile(layout.home_file) or os.path.islink(layout.home_file):
+                    set_aside(vfs, layout.home_file, quarantine)
                 homefile.write(vfs, layout.home_file, self.facts)
             newcatalog.offer(vfs, layout, temporary, shared=self.facts.shared)
         except BaseException:

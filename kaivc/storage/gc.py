@@ -92,7 +92,7 @@ def look(store: ObjectStore, agent: str, held: Collection[str]) -> Contents:
     """Read all of an agent's names and rows as they are at one moment."""
     catalog, number = store.catalog, store.place.agent_id
     directory = store.place.layout.pack_dir(store.place.agent)
-    listed = os.listdir(directory) if os.path.isdir(directory) else []
+    listed = _files(directory) if os.path.isdir(directory) else []
     with catalog.snapshot():
         row = catalog.agent(agent)
         if row is None or row.id != number:
@@ -107,6 +107,12 @@ def look(store: ObjectStore, agent: str, held: Collection[str]) -> Contents:
             files=frozenset(name.removesuffix(SUFFIX) for name in listed if name.endswith(SUFFIX)),
             held=frozenset(held),
         )
+
+
+def _files(directory: str) -> list[str]:
+    """The names of the plain files: anything else is no pack, and not what a command left."""
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
 
 
 def moved_on(agent: str) -> LostRace:

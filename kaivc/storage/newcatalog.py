@@ -148,12 +148,14 @@ def swap(vfs: Vfs, layout: Layout, quarantine: str) -> None:
         vfs.make_dirs(quarantine)
         for path in old:
             kept = os.path.join(quarantine, os.path.basename(path))
-            if not os.path.lexists(kept):
+            if os.path.isdir(path) and not os.path.islink(path):
+                vfs.rename(path, kept)  # one cannot be linked, nor has it ever been a catalog
+            elif not os.path.lexists(kept):
                 vfs.link(path, kept)
         vfs.sync_dir(quarantine)
         vfs.sync_dir(layout.quarantine)
         for path in old:
-            vfs.unlink(path)
+            vfs.unlink(path, missing_ok=True)
         vfs.sync_dir(layout.kai)
     vfs.rename(layout.repaired, layout.catalog)
     vfs.sync_dir(layout.kai)

@@ -7,8 +7,10 @@ trailer, and each of these is compared with what it must be.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -58,8 +60,12 @@ class Gap(NamedTuple):
 
 
 def open_reader(path: str) -> PackReader:
-    """Open a pack whatever its first bytes say; OSError passes through."""
-    return PackReader(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), path)
+    """Open a pack whatever its first bytes say; OSError passes through, and is raised for what is no plain file."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no plain file", path)
+    return PackReader(fd, path)
 
 
 def magic_is_whole(reader: PackReader) -> bool:

@@ -45,7 +45,7 @@ class View(NamedTuple):
 def obstacle(path: str) -> str:
     """Why this process cannot write a database, in words that follow a colon; empty if it can."""
     for each in (os.path.dirname(path), path, *(path + it for it in ("-wal", "-shm"))):
-        if not os.access(each, os.W_OK, effective_ids=True) and os.path.lexists(each):
+        if not os.access(each, os.W_OK, effective_ids=True) and os.path.exists(each):
             if _is_mounted_read_only(each):
                 return f"{each} lies on a read-only file system"
             return f"uid {os.geteuid()} may not write {each}"

@@ -107,6 +107,8 @@ def connect(path: str, scratch: str = "/tmp") -> sqlite3.Connection:  # noqa: S1
         raise sqlite3.OperationalError("it is missing")
     if not os.path.isfile(path):  # SQLite would wait for whoever writes into a pipe
         raise sqlite3.OperationalError("it is no file")
+    if not os.path.isfile(path):  # SQLite would wait for whoever writes into a pipe
+        raise sqlite3.OperationalError("it is no file")
     try:
         return _connect(path, scratch)
     except sqlite3.Error as error:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -168,3 +171,51 @@ def test_a_rename_that_was_cut_is_finished_though_the_catalog_is_lost_too(tmp_pa
             break
     assert names == sorted(names)
     assert set(names) == {"old", "young"}
+
+
+# ---------------------------------------------------------------- what stands where a file should
+
+
+def a_directory(path: Path) -> None:
+    path.mkdir()
+    (path / "file").touch()
+
+
+def a_dangling_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("kind", [a_directory, a_dangling_link, os.mkfifo])
+@pytest.mark.parametrize("name", ["catalog.sqlite", "home.json", "packs/bot/0000000000000000.pack"])
+def test_what_stands_where_a_file_should(tmp_path: Path, name: str, kind: Callable[[Path], None]) -> None:
+    path = tmp_path / "home"
+    two_agents(path)
+    before = rows(path)
+    place = path / ".kai" / name
+    place.unlink(missing_ok=True)
+    kind(place)
+    with alarm(20):
+        fsck(path)
+        assert fsck(path, repair=True).ok
+        home = open_home(path)
+        home.agent("bot").gc()
+        home.close()
+        assert fsck(path).ok
+    if name == "catalog.sqlite":
+        assert {**rows(path), "objects": []} == {**before, "objects": []}
+
+
+@contextmanager
+def alarm(seconds: int) -> Iterator[None]:
+    """Nothing may wait for whoever is at the other end of a pipe."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
