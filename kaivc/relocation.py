@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from kaivc import links, trees, versions
-from kaivc.errors import KaiError, StorageFailed
+from kaivc.errors import KaiError, LockTimeout, StorageFailed
 from kaivc.manifest import DEFAULT, Manifest, StateClass
 from kaivc.names import ObjectId
 from kaivc.reading import is_settled, signature
@@ -24,6 +25,7 @@ from kaivc.storage.writer import StoreWriter
 from kaivc.trees import Files
 from kaivc.workspace import hash_file
 
+POLL = 0.05
 _NEVER_READ = frozenset([b".git", b".kai"])
 _WORTHLESS = b"__pycache__"
 
@@ -39,6 +41,28 @@ def remove(saved: ObjectId | None) -> Intent:
 
 
 # ---------------------------------------------------------------- rename
+
+
+@contextmanager
+def not_collected(repo: Repository) -> Iterator[None]:
+    """Have no gc at work meanwhile: it makes packs where the agent's were. LockTimeout after ``lock.wait``."""
+    repo.home.require_writable()
+    repo.vfs.make_dirs(repo.layout.locks, repo.home.dir_mode)
+    waited = 0.0
+    while (fd := repo.vfs.lock(repo.layout.collecting(repo.name))) is None:
+        if waited >= repo.settings.lock_wait:
+            raise LockTimeout(
+                f"a gc of {repo.name} is at work",
+                unchanged="nothing moved",
+                hint="let it end, then run the command again",
+                agent=repo.name,
+            )
+        repo.home.sleep(POLL)
+        waited += POLL
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def prepare_rename(repo: Repository, new: str) -> None:

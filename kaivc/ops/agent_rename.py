@@ -44,7 +44,12 @@ def agent_rename(home: OpenHome, old: str, new: str, *, reason: str = "") -> Ren
     if old == new:
         raise NameTaken(f"the agent is called {new!r} already", unchanged="nothing moved", name=new)
     making.check_free(home, new, repo.id)
-    with repo.lock(), leases.kept_out(repo), making.name_held(home, new, home.settings.lock_wait):
+    with (
+        relocation.not_collected(repo),
+        repo.lock(),
+        leases.kept_out(repo),
+        making.name_held(home, new, home.settings.lock_wait),
+    ):
         making.check_free(home, new, repo.id)
         making.sweep(home, new)
         repo = repo.linked_now()

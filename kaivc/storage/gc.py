@@ -270,7 +270,8 @@ class _Packs:
         Then the catalog is older than they are, or was lost, and what it takes for dead may be what they name.
         """
         return [
-            f"pack {name} holds operations that the catalog does not know: `kai fsck --repair` adopts them"
+            f"pack {name} holds operations that the catalog does not know: `kai fsck --repair` adopts them "
+            "if they go on from those that it knows; if not, the pack is another home's, and does not belong here"
             for name in sorted(self._contents.files)
             if self._holds_unknown(name)
         ]

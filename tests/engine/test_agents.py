@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kaivc.api import Agent, Home
-from kaivc.errors import AgentBusy, ChecksumMismatch, InvalidName, NameTaken, NoSuchAgent
+from kaivc.errors import AgentBusy, ChecksumMismatch, InvalidName, LockTimeout, NameTaken, NoSuchAgent
 from kaivc.storage import journal
 from kaivc.storage.gitobjects import Kind
 from tests.engine.homes import Files, commit, copy, make_home, open_home, read, remove, write
@@ -511,6 +511,24 @@ def test_the_backups_of_a_removed_agent_expire(home: Home) -> None:
     assert agent.verify().ok
     assert not (home.path / "old").exists()
     assert agent.repository.row().removed_ns
+
+
+def test_no_rename_while_a_gc_makes_packs(home: Home) -> None:
+    """Renamed and back again, the gc would have let the agent's rows point at copies that went with the old name."""
+    told: list[str] = []
+
+    def rename(_: object) -> None:
+        other = open_home(home.path, lock__wait="0.1s")
+        with pytest.raises(LockTimeout, match="gc"):
+            other.rename("old", "young")
+        told.append("waited")
+        other.close()
+
+    home.agent("old").gc(before=rename)
+    assert told == ["waited"]
+    assert home.agent("old").verify().ok
+    home.rename("old", "young")
+    assert home.agent("young").verify().ok
 
 
 def test_gc_keeps_what_an_undo_needs_across_a_rename(home: Home) -> None:
