@@ -384,6 +384,8 @@ class _Packs:
     def leftover(self) -> Iterator[PackPlan]:
         """Files of packs that no row names, or that were condemned and not unlinked."""
         condemned = {pack.name for pack in self._contents.packs if pack.state == PackState.CONDEMNED}
+        if any(pack.name not in self._contents.files | condemned for pack in self._contents.packs):
+            return  # a pack is missing: what stands in its place may be a copy that an older catalog does not name
         for name in sorted((self._contents.files - self._named.keys()) | condemned):
             fd = _lock(self._store, name)
             if fd is None and name not in condemned:

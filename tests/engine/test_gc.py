@@ -23,6 +23,7 @@ from kaivc.storage.journal import Op
 from kaivc.storage.pack import PackReader, RecordKind
 from kaivc.storage.writer import StoreWriter
 from tests.conftest import ROOT
+from tests.engine.damage import fsck
 from tests.engine.homes import ENVIRON, Files, commit, make_home, open_home, read, write
 
 SOON = {"backups__keep": "2", "backups__max_age": "0s"}
@@ -443,6 +444,23 @@ def test_files_of_packs_that_cut_commands_left_go(agent: Agent) -> None:
     os.close(fd)
     agent.gc()
     check(agent)
+
+
+def test_what_may_be_a_copy_of_a_missing_pack_stays(tmp_path: Path) -> None:
+    """An older catalog names packs that a gc has rewritten since, and not the copies."""
+    home = make_home(tmp_path / "home", packs__seal_at="64 KiB")
+    agent, chance = home.new("bot"), random.Random(3)
+    commit(agent, {f"big{number}": chance.randbytes(40_000) for number in range(4)})
+    packed = "SELECT p.name FROM packs p JOIN objects o ON o.pack = p.id GROUP BY p.id HAVING max(o.kind) = ?"
+    ((only_files,), *_) = agent.repository.catalog.rows(packed, (int(RecordKind.BLOB),))
+    pack = Path(agent.repository.layout.pack("bot", only_files))
+    twin = pack.with_name("c" * 16 + ".pack")
+    pack.rename(twin)
+    done = agent.gc()
+    assert done.findings
+    assert twin.exists()
+    home.close()
+    assert fsck(tmp_path / "home", repair=True).ok
 
 
 def test_scratch_of_cut_commands_goes(agent: Agent) -> None:
