@@ -87,6 +87,10 @@ class Said:
 Step = Made | Entries | Written | Sized | Moded | Synced | Transacted | Said
 
 
+FULL = 2
+"""SQLite's word for a commit that is on the disk when it returns."""
+
+
 class Recording(Vfs):
     """Writes down every change below ``root``."""
 
@@ -263,8 +267,9 @@ class Recording(Vfs):
 
     # ------------------------------------------------------------ the catalog
 
-    def transacted(self, catalog: Catalog, *, durable: bool) -> None:
-        """Write down what the catalog holds now."""
+    def transacted(self, catalog: Catalog) -> None:
+        """Write down what the catalog holds now; durable if SQLite was told to sync it."""
+        durable = catalog.db.execute("PRAGMA synchronous").fetchone()[0] >= FULL
         status = os.stat(catalog.path)
         if self._node(status) is None:
             self._make(self._place(catalog.path, None), status, "file")
@@ -295,7 +300,7 @@ def recorded(vfs: Recording) -> Iterator[Recording]:
         with real(self, op_id, durable=durable) as db:
             yield db
         if os.path.realpath(self.path).startswith(vfs.root + "/"):
-            vfs.transacted(self, durable=durable)
+            vfs.transacted(self)
 
     Catalog.transaction = transaction  # type: ignore[method-assign]
     try:
