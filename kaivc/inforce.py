@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -14,6 +15,9 @@ from kaivc.repository import Repository
 from kaivc.storage import caches
 from kaivc.storage.writer import StoreWriter
 from kaivc.views import View
+
+MARGIN = 1 << 16
+"""Bytes of a log that are looked at past those that it should have."""
 
 
 def link_current(repo: Repository, *, sync: bool) -> None:
@@ -69,15 +73,23 @@ def _mend_cut(view: View) -> None:
 
 def _is_log_cut(repo: Repository) -> bool:
     """Whether the log lacks bytes that were on their way to the disk: read as zeros, or not there."""
+    wanted = b"".join(log_lines(repo))
     try:
-        with open(repo.layout.rollback_log(repo.name), "rb") as file:
-            found = file.read()
+        found = read_log(repo, len(wanted) + MARGIN)
     except FileNotFoundError:
         found = b""
     except OSError:
         return False
-    wanted = b"".join(log_lines(repo))
     return b"\0" in found or (found != wanted and wanted.startswith(found))
+
+
+def read_log(repo: Repository, most: int) -> bytes:
+    """The first bytes of ``rollback.log``; OSError unless it is a plain file. It may be of any size."""
+    fd = os.open(repo.layout.rollback_log(repo.name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "no plain file")
+        return file.read(most)
 
 
 def is_linked(repo: Repository) -> bool:

@@ -272,8 +272,7 @@ def rollback_log(repo: Repository) -> list[Finding]:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return [Finding("rollback.log", "rollback.log is no plain file", repo.name)]
-        with open(path, "rb") as file:
-            found = file.read().splitlines(keepends=True)
+        found = inforce.read_log(repo, sum(map(len, wanted)) + inforce.MARGIN).splitlines(keepends=True)
     except FileNotFoundError:
         found = []
     severity = Severity.NOTE if "rollback.log" in _pending(repo) else Severity.DAMAGE

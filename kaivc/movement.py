@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from kaivc import intents, leases, paths, plans, revisions, trees, versions, views, workspace
+from kaivc import intents, leases, materialise, paths, plans, revisions, trees, versions, views, workspace
 from kaivc.capture import Capture, Capturer
 from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidRollbackVersion, KaiError, TooLarge
 from kaivc.manifest import DEFAULT, Manifest
@@ -238,6 +238,7 @@ class Mover:
         manifest = self._manifest_of(target)
         with self._corrupt():
             files = trees.flatten(self._repo.store, target.tree_oid)
+            materialise.check_tree_links(self._repo.store, files)
             beside = plans.none_of_it(self._repo, capture.files, self._left_files, files)
         planner = Planner(self._repo, capture, self._left.oid, files, self._left_manifest, manifest, capturer.add)
         known = capture.files.keys() | files.keys()

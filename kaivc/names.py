@@ -24,11 +24,18 @@ _DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)
 MAX_PRERELEASE = 64
 
 
+def is_name(name: object) -> bool:
+    """Whether an agent, remote or snapshot may have it; what is built from it stays where it belongs."""
+    if not isinstance(name, str) or not _NAME.match(name):
+        return False
+    return ".." not in name and not name.endswith((".", ".lock")) and name.split(".", 1)[0] not in _DEVICES
+
+
 def check_name(kind: str, name: str) -> str:
     """Return ``name`` if an agent, remote or snapshot may have it; InvalidName otherwise."""
-    if not _NAME.match(name) or ".." in name or name.endswith((".", ".lock")) or name.split(".", 1)[0] in _DEVICES:
+    if not is_name(name):
         raise InvalidName(
-            f"{name!r} is not a valid {kind} name",
+            f"{name!r:.100} is not a valid {kind} name",
             hint="use a-z, 0-9, '.', '_' and '-', starting with a letter or digit, at most 63 characters; "
             "no '..', no '.lock' at the end, no device name",
             name=name,
@@ -53,7 +60,7 @@ class Version:
             hint = "use MAJOR.MINOR.PATCH, optionally with -PRERELEASE"
             if "+" in text:
                 hint += "; build metadata is not kept in a version number"
-            raise InvalidName(f"{text!r} is not a version number", hint=hint, version=text)
+            raise InvalidName(f"{text!r:.100} is not a version number", hint=hint, version=text)
         return cls(int(match[1]), int(match[2]), int(match[3]), match[4] or "")
 
     @property
@@ -98,7 +105,7 @@ def check_op_id(op_id: str | None) -> str | None:
     """Return an operation id that a user may choose, or None; InvalidName otherwise."""
     if op_id is not None and not _OP_ID.match(op_id):
         raise InvalidName(
-            f"{op_id!r} is not an operation id",
+            f"{op_id!r:.100} is not an operation id",
             unchanged="nothing moved",
             hint="use at most 64 letters, digits, '-' and '_'",
         )
@@ -123,7 +130,7 @@ class Actor:
         """Read ``Name <mail>``; InvalidName otherwise."""
         match = _ACTOR.match(text.strip())
         if not match or len(text) > MAX_ACTOR or not text.isprintable():
-            raise InvalidName(f"{text!r} is not an author", hint='use "Name <mail@example.org>"', author=text)
+            raise InvalidName(f"{text!r:.100} is not an author", hint='use "Name <mail@example.org>"', author=text)
         return cls(match[1].strip(), match[2])
 
     def __str__(self) -> str:

@@ -321,7 +321,8 @@ class Rebuild:
             size = there.size
             if there.kind == RecordKind.CHUNK_LIST:
                 listed = stock.listed_at(there)
-                if not listed or not all(chunk_id in moved or chunk_id in stock.facts.objects for chunk_id, _ in listed):
+                held = (moved, stock.facts.objects)
+                if not listed or not all(any(chunk_id in it for it in held) for chunk_id, _ in listed):
                     continue  # without all of its chunks it is not there: a commit of the same file brings it back
                 size = sum(length for _, length in listed)
             agent.objects[oid] = (there.pack, ObjectRow(oid, there.kind, 0, there.offset, there.length, size))

@@ -81,7 +81,7 @@ def link_packs(repo: Repository, new: str) -> None:
 
 def finish_rename(repo: Repository, payload: bytes) -> None:
     """Let the names on the disk follow that of the catalog; StorageFailed if something stands in the way."""
-    old, new = payload.decode().split(" ")
+    old, new = journal.decode_rename(payload)
     if repo.name == new:
         _move_directory(repo, old)
         _move_packs(repo, old)

@@ -201,7 +201,7 @@ class Repository:
         self.require_live()
         for row in journal.intents(self.catalog, self.id):
             if row.kind == journal.RENAME:
-                former, name = row.payload.decode().split(" ")
+                former, name = journal.decode_rename(row.payload)
                 if name == self.name and os.path.isdir(self.layout.agent(former)):
                     return former
         return self.name

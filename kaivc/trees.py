@@ -249,12 +249,18 @@ def _diff(store: ObjectStore, old: ObjectId | None, new: ObjectId | None, prefix
 def check_links(files: Files, target_of: Callable[[ObjectId], bytes]) -> None:
     """Refuse symbolic links that are absolute, or that lead out of the tree on any way through it."""
     links = {path: target_of(entry.oid) for path, entry in files.items() if entry.mode == SYMLINK}
+    ends: dict[bytes, list[bytes] | None] = {}
     for path in links:
-        _follow(path, links)
+        ends[path] = _follow(path, links, ends)
 
 
-def _follow(path: bytes, links: Mapping[bytes, bytes]) -> None:
-    """Resolve a link part by part, as a kernel would, within the tree."""
+def _follow(
+    path: bytes, links: Mapping[bytes, bytes], ends: Mapping[bytes, list[bytes] | None]
+) -> list[bytes] | None:
+    """Resolve a link part by part, as a kernel would, within the tree; where it ends, None if nowhere.
+
+    ``ends`` are those of links that were resolved before.
+    """
     at: list[bytes] = []
     todo = path.split(b"/")[::-1]
     hops = 0
@@ -271,13 +277,20 @@ def _follow(path: bytes, links: Mapping[bytes, bytes]) -> None:
         target = links.get(b"/".join(at))
         if target is None:
             continue
+        if (known := b"/".join(at)) in ends:
+            end = ends[known]
+            if end is None:
+                return None
+            at = list(end)
+            continue
         hops += 1
         if target.startswith(b"/") or not target or len(target) > MAX_LINK or b"\0" in target:
             raise _refused_link(path, target, "is absolute, empty or overlong")
         if hops > MAX_HOPS:
-            return  # A loop stays inside, and the kernel refuses to follow it.
+            return None  # A loop stays inside, and the kernel refuses to follow it.
         at.pop()
         todo += target.split(b"/")[::-1]
+    return at
 
 
 def _refused_link(path: bytes, target: bytes, why: str) -> RefusedPath:

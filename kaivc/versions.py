@@ -7,6 +7,7 @@ A commit's message is the notes, then one last paragraph of trailers. A checksum
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +42,8 @@ TRAILERS = (
     "Kai-State-Checksum",
     "Kai-Config-Checksum",
 )
+FORMAT = "1"
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 SNAPSHOT_TYPES = ("auto", "manual", "rollback")
 MAX_NOTES = 64 << 10
 SHORT = 12
@@ -159,7 +162,7 @@ def compose(sink: ObjectSink, draft: Draft, *, fold: bool = True) -> Commit:
     """Add the trees of a draft; the commit that is to be."""
     tree = trees.build(sink, draft.files, fold=fold)
     values = {
-        "Kai-Format": "1",
+        "Kai-Format": FORMAT,
         "Kai-Version": str(draft.version) if draft.version else "",
         "Kai-Parent-Version": (draft.parent.version or "") if draft.parent else "",
         "Kai-Snapshot-Type": draft.snapshot_type,
@@ -233,6 +236,11 @@ def parse_message(message: str) -> tuple[str, dict[str, str]]:
     trailers = {name: value for name, _, value in pairs}
     if trailers["Kai-Snapshot-Type"] not in SNAPSHOT_TYPES:
         raise MalformedObject(f"a commit of type {trailers['Kai-Snapshot-Type']!r:.80}")
+    if trailers["Kai-Format"] != FORMAT:
+        raise MalformedObject(f"a commit of format {trailers['Kai-Format']!r:.80}")
+    for name in ("Kai-State-Checksum", "Kai-Config-Checksum"):
+        if not _CHECKSUM.match(trailers[name]):
+            raise MalformedObject(f"a commit with {name} {trailers[name]!r:.80}")
     for name in ("Kai-Version", "Kai-Parent-Version"):
         if name in trailers:
             try:
@@ -255,7 +263,7 @@ def unreadable(repo: Repository, oid: ObjectId) -> AgentVersion:
 def numbers(repo: Repository) -> list[Version]:
     """The numbers of all versions, lowest first."""
     prefix = tags_prefix(repo.name)
-    return sorted(Version.parse(name.removeprefix(prefix)) for name in repo.refs(prefix))
+    return sorted((Version.parse(name.removeprefix(prefix)) for name in repo.refs(prefix)), key=lambda it: it.key)
 
 
 @dataclass(frozen=True)

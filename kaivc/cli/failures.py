@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import Any, Protocol, cast
@@ -14,6 +15,7 @@ from kaivc.cli.terminal import Paint, wants_color
 from kaivc.errors import InternalError, KaiError, UnreadablePath
 
 USAGE, INTERRUPTED = 2, 130
+MAX_LINE = 2000
 
 # The base of all that the parser raises. typer carries its own copy of click in some releases and takes the
 # package in others; only the subclass is exported by name.
@@ -49,10 +51,21 @@ def understood(error: Exception) -> KaiError:
         return _misuse(cast("_Misread", error))
     if isinstance(error, PermissionError) and error.filename is not None:
         return UnreadablePath(f"{error.filename}: {error.strerror}", path=str(error.filename))
+    if isinstance(error, FileNotFoundError) and _is_nowhere():
+        return UnreadablePath("the working directory was removed", hint="go to another", path=".")
     return InternalError(
         f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
         hint="this is a fault of kai: run again with --debug for the traceback",
     )
+
+
+def _is_nowhere() -> bool:
+    """Whether the working directory was removed: then no relative path can be made sense of."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 class _Misread(Protocol):
@@ -74,8 +87,13 @@ def _misuse(error: _Misread) -> Misuse:
 def as_text(error: KaiError, paint: Paint) -> list[str]:
     """``kai: E101: what``, then what did not happen, then what to do."""
     code = "" if isinstance(error, Misuse) else f"{error.code}: "
-    first, *more = escape_lines(error.what)
+    first, *more = map(_cut, escape_lines(error.what))
     lines = [f"kai: {paint('red', code)}{first}", *(f"  {line}" for line in more)]
     for note in filter(None, (error.unchanged, error.hint)):
-        lines += [f"  {line}" for line in escape_lines(note)]
+        lines += [f"  {_cut(line)}" for line in escape_lines(note)]
     return lines
+
+
+def _cut(line: str) -> str:
+    """A line that a person can read: it may quote what somebody else wrote at any length."""
+    return line if len(line) <= MAX_LINE else line[:MAX_LINE] + "..."

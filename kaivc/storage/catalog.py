@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import msgpack
@@ -27,6 +27,7 @@ from kaivc.errors import (
     StorageFailed,
     UnknownFormat,
 )
+from kaivc.names import is_name
 from kaivc.storage import readonly
 
 FORMAT = 0
@@ -125,6 +126,14 @@ class AgentRow(NamedTuple):
 _AGENT: Kinds = (int, str, int, int, bytes, int)
 
 
+def _agent(row: Sequence[Any]) -> AgentRow:
+    """An agent's row; its name becomes part of paths."""
+    found = AgentRow(*checked(row, f"agent {row[1]!r:.80}", _AGENT))
+    if not is_name(found.name):
+        raise damaged(f"agent {found.name!r:.80}")
+    return found
+
+
 class Catalog:
     """The catalog at ``path``; one connection for each process and thread.
 
@@ -164,7 +173,9 @@ class Catalog:
         catalog = cls(path, wait, scratch=scratch, obstacle=obstacle)
         kept = catalog.meta()
         found = kept.get("format")
-        if {"home_id", "object_format", "shared"} - kept.keys() or kept.get("object_format") not in FORMATS:
+        if not isinstance(kept.get("home_id"), str) or kept.get("object_format") not in FORMATS:
+            raise damaged("the home")
+        if type(kept.get("shared")) is not int:
             raise damaged("the home")
         if found != FORMAT:
             raise UnknownFormat(
@@ -194,6 +205,8 @@ class Catalog:
                 raise _missing(self.path)
             with _mapped():
                 connection = self._connect_to_read() if self.obstacle else self._connect(self.path, "rw")
+                if not self.obstacle:
+                    _keep_log(connection)
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute("PRAGMA trusted_schema=OFF")
             self._local.mine = (os.getpid(), connection)
@@ -353,22 +366,22 @@ class Catalog:
         row = self.row(
             "SELECT id, name, created_ns, op_seq, op_head, removed_ns, checksum FROM agents WHERE name = ?", (name,)
         )
-        return AgentRow(*checked(row, f"agent {name}", _AGENT)) if row else None
+        return _agent(row) if row else None
 
     def agents(self) -> list[AgentRow]:
         """All agents, removed ones too, by name."""
         rows = self.rows("SELECT id, name, created_ns, op_seq, op_head, removed_ns, checksum FROM agents ORDER BY name")
-        return [AgentRow(*checked(row, f"agent {row[1]}", _AGENT)) for row in rows]
+        return [_agent(row) for row in rows]
 
     def agent_names(self, *, removed: bool = False) -> list[str]:
         """The names of the agents that live, sorted; with ``removed``, of those too that were removed."""
         which = "" if removed else "WHERE removed_ns = 0 "
-        return [name for (name,) in self.rows(f"SELECT name FROM agents {which}ORDER BY name")]
+        return [name for (name,) in self.rows(f"SELECT name FROM agents {which}ORDER BY name") if is_name(name)]
 
     def name_of(self, agent: int) -> str | None:
         """What the agent of that number is called now."""
         row = self.row("SELECT name FROM agents WHERE id = ?", (agent,))
-        return row[0] if row else None
+        return row[0] if row and is_name(row[0]) else None
 
     def renamed(self, name: str) -> str | None:
         """What the agent is called now that had this name before."""
@@ -396,6 +409,12 @@ def put_former(db: sqlite3.Connection, name: str, agent: int) -> None:
 def drop_former(db: sqlite3.Connection, name: str) -> None:
     """Forget a former name: its agent has taken it back."""
     db.execute("DELETE FROM former WHERE name = ?", (name,))
+
+
+def _keep_log(connection: sqlite3.Connection) -> None:
+    """A copy that SQLite made (``VACUUM INTO``, ``.backup``) keeps no log: its readers would hold up its writers."""
+    with suppress(sqlite3.OperationalError):  # somebody is reading it: the next one does it
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 _ORPHANS: list[Any] = []
@@ -435,6 +454,8 @@ def _mapped() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _translated(error) from error
+    except OverflowError as error:  # a number that SQLite cannot hold comes from one that it held, and that grew
+        raise damaged("something that counts") from error
 
 
 def _translated(error: sqlite3.Error) -> KaiError:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from kaivc.names import ObjectId, ReflogEntry, RefName
-from kaivc.storage.catalog import AgentRow, Catalog, Kinds, checked, checksum, put_agent
+from kaivc.names import ObjectId, ReflogEntry, RefName, is_name
+from kaivc.storage.catalog import AgentRow, Catalog, Kinds, checked, checksum, damaged, put_agent
 
 GENESIS = bytes(32)
 """What the first op record names as the one before."""
@@ -262,6 +262,14 @@ def intents(catalog: Catalog, agent: int) -> list[IntentRow]:
         checked((kind, payload, stored), f"intent {number}", (str, bytes))
         found.append(IntentRow(number, kind, payload))
     return found
+
+
+def decode_rename(payload: bytes) -> tuple[str, str]:
+    """The former and the new name in the intent of a rename; ChecksumMismatch unless agents may have them."""
+    names = payload.decode("utf-8", "replace").split(" ")
+    if len(names) != 2 or not all(map(is_name, names)):  # noqa: PLR2004 - two names
+        raise damaged("the intent of a rename")
+    return names[0], names[1]
 
 
 def drop_intents(db: sqlite3.Connection, numbers: list[int]) -> None:

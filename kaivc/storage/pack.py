@@ -30,7 +30,7 @@ from kaivc.errors import ChecksumMismatch, StorageFailed, UnknownFormat
 from kaivc.storage import compression
 from kaivc.storage.chunking import MAX_CHUNK
 from kaivc.storage.gitobjects import MAX_TEXT_BYTES, MAX_TREE_BYTES
-from kaivc.vfs import Vfs
+from kaivc.vfs import Vfs, refused
 
 MAGIC = b"KAIPACK\x00"
 TRAILER_MAGIC = b"KAIPEND\x00"
@@ -146,7 +146,7 @@ class PackReader:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise StorageFailed(f"opening pack {path!r}: {error.strerror}") from error
+            raise refused("opening pack", path, error) from error
         try:
             check_magic(fd, path)
         except BaseException:
@@ -201,7 +201,7 @@ def read_at(fd: int, count: int, offset: int) -> bytes:
                 break
             data += more
     except OSError as error:
-        raise StorageFailed(f"reading a pack: {error.strerror}") from error
+        raise refused("reading", fd, error) from error
     return data
 
 

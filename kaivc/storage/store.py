@@ -128,7 +128,7 @@ class ObjectStore:
         """The entries of one directory."""
         found = self._trees.get(oid)
         if found is None:
-            found = decode_tree(self.read(oid, Kind.TREE), self.format.width)
+            found = decode_tree(self._whole(oid, Kind.TREE), self.format.width)
             if len(self._trees) > KNOWN_TREES:
                 self._trees.clear()
             self._trees[oid] = found
@@ -136,11 +136,28 @@ class ObjectStore:
 
     def commit(self, oid: ObjectId) -> Commit:
         """A commit."""
-        return decode_commit(self.read(oid, Kind.COMMIT), self.format.width)
+        return decode_commit(self._whole(oid, Kind.COMMIT), self.format.width)
 
     def tag(self, oid: ObjectId) -> Tag:
         """An annotated tag."""
-        return decode_tag(self.read(oid, Kind.TAG), self.format.width)
+        return decode_tag(self._whole(oid, Kind.TAG), self.format.width)
+
+    def _whole(self, oid: ObjectId, kind: Kind) -> bytes:
+        """What leads on is hashed each time it is read: a commit that comes before itself cannot be made then."""
+        data = self.read(oid, kind)
+        self._require_id(oid, kind, self.format.hash(kind, data))
+        return data
+
+    @staticmethod
+    def _require_id(oid: ObjectId, kind: Kind, found: bytes) -> None:
+        if found != oid:
+            raise ChecksumMismatch(
+                f"the stored bytes of {kind.name.lower()} {oid.hex()} are not those of its id",
+                unchanged="nothing was written",
+                hint="see what is hit with `kai verify`; a copy of the home, or a peer, has the bytes",
+                expected=oid.hex(),
+                found=found.hex(),
+            )
 
     def stream(self, oid: ObjectId) -> Iterator[bytes]:
         """The bytes of a blob, in pieces of at most a chunk; each record's checksum is compared."""
@@ -179,12 +196,7 @@ class ObjectStore:
         digest = self.format.header(kind, self.size(oid))
         for piece in self.stream(oid) if kind is Kind.BLOB else [self.read(oid, kind)]:
             digest.update(piece)
-        if digest.digest() != oid:
-            raise ChecksumMismatch(
-                f"the stored bytes of {kind.name.lower()} {oid.hex()} are not those of its id",
-                expected=oid.hex(),
-                found=digest.hexdigest(),
-            )
+        self._require_id(oid, kind, digest.digest())
 
     # ------------------------------------------------------------ records
 

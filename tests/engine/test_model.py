@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kaivc.errors import InvalidManifest, NothingToCommit, NothingToUndo, RefusedPath
+from kaivc.ignore import IGNORE_FILE, IgnoreRules
+from kaivc.manifest import MANIFEST
+from kaivc.storage.gitobjects import is_reserved
 from tests.engine.homes import Files, make_home, open_home, read, remove, write
 
 NAMES = st.sampled_from(["a.py", "b.txt", "state.json", "config.yaml", "d/x", "d/y", "d/e/z", "state/log"])
@@ -159,8 +162,17 @@ TestStore.settings = settings(
 
 # ---------------------------------------------------------------- round trips
 
+
+
+def _means_something(name: bytes) -> bool:
+    """Hypothesis also draws the names that it finds in the sources."""
+    rules = IgnoreRules()
+    ignored = rules.ignored(name, is_dir=True) or rules.ignored(name, is_dir=False)
+    return ignored or is_reserved(name) or name in (IGNORE_FILE, MANIFEST)
+
+
 PART = st.binary(min_size=1, max_size=12).filter(
-    lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+    lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..") and not _means_something(name)
 )
 
 

@@ -77,12 +77,16 @@ def commit(  # noqa: PLR0913, PLR0917 - one for each option
     door.answer(lambda: _document(done), lambda: _text(done, door.paint))
 
 
+MAX_NOTES = 1 << 20
+"""More than a version takes; the file may never end."""
+
+
 def _read(name: str) -> str:
     try:
         if name == "-":
-            return sys.stdin.buffer.read().decode()
+            return sys.stdin.buffer.read(MAX_NOTES).decode()
         with open(name, "rb") as file:
-            return file.read().decode()
+            return file.read(MAX_NOTES).decode()
     except OSError as error:
         raise Misuse(f"the notes cannot be read: {name}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -51,8 +51,8 @@ def _numbered(moves: Reflog) -> Iterator[tuple[int | None, ReflogEntry]]:
         if entry.verb in (RENAME, REMOVE):
             yield None, entry
             continue
-        refs, kind, agent, *rest = entry.ref.split("/")
-        name = "/".join((refs, kind, moves.agent if agent in moves.former else agent, *rest))
+        parts = entry.ref.split("/")
+        name = "/".join([*parts[:2], *(moves.agent if it in moves.former else it for it in parts[2:3]), *parts[3:]])
         yield seen[name], entry
         seen[name] += 1
 
@@ -94,10 +94,10 @@ def _text(moves: Reflog, paint: Paint) -> Iterator[str]:
         short = (entry.new.hex() if entry.new else "gone")[: render.SHORT]
         name = _named(moves, entry.new)
         mark = _mark(moves.collected(entry), entry)
-        ref = entry.ref.removeprefix("refs/heads/").removeprefix("refs/").removeprefix(f"{moves.agent}/")
+        ref = escape(entry.ref.removeprefix("refs/heads/").removeprefix("refs/").removeprefix(f"{moves.agent}/"))
         yield (
             f"{paint('yellow', short)} {f'{name} ' if name else ''}{ref}{'' if index is None else f'@{{{index}}}'}: "
-            f"{entry.verb}: {render.subject(entry.reason)}"
+            f"{escape(entry.verb)}: {render.subject(entry.reason)}"
             + paint("dim", f"  ({render.rfc3339(entry.time_ns)}, {escape(entry.actor)})")
             + (paint("yellow", f" [{mark}]") if mark else "")
         )

@@ -1,5 +1,6 @@
 """Inputs to begin with, one well-formed text or more for each target: ``python -m tests.faults.fuzz.seeds``."""
 
+# ruff: noqa: E501, ISC004 - a table of texts
 from __future__ import annotations
 
 from pathlib import Path

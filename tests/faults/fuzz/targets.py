@@ -203,7 +203,9 @@ def stat_cache(data: bytes) -> None:
     rows = [(b"", data, checksum(b"", data))]
     for listing in caches.known_files(cast("Catalog", SimpleNamespace(rows=lambda *_: rows)), 1, "boot").values():
         for known in listing.values():
-            if not isinstance(known.oid, bytes) or not all(type(it) is int for it in (*known.signature, known.taken_ns)):
+            if not isinstance(known.oid, bytes) or not all(
+                type(it) is int for it in (*known.signature, known.taken_ns)
+            ):
                 raise Broken(f"the stat cache holds {known!r}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from tests.faults.hostile.forge import AGENT, dispose
 from tests.faults.hostile.measure import TRIES, Outcome, run
 
 EVIL = f"{AGENT}@v6.6.6"
+READS_ALL = frozenset(["fsck", "audit", "verify", "export", "gc", "new"])
+PER_RECORD = 0.001
 
 
 @dataclass(frozen=True)
@@ -103,31 +105,33 @@ class Sandbox:
             found[str(path)] = stamp if path != self.top / "out" else (status.st_ino, status.st_mode)
         return found | dict.fromkeys(os.listdir(self.top), ())
 
-    def through(self, door: Door, env: dict[str, str] | None = None) -> tuple[Outcome, list[str]]:
-        """The best of several tries through a door, and what is wrong with it; the home is as before."""
-        best, wrong = None, []
+    def through(self, door: Door, env: dict[str, str] | None = None, records: int = 0) -> tuple[Outcome, list[str]]:
+        """The best of several tries through a door, and what is wrong with it; the home is as before.
+
+        A command that reads everything may take its time for each of the hostile ``records``.
+        """
+        best: Outcome | None = None
+        wrong: list[str] = []
+        limit = measure.MAX_CPU + (PER_RECORD * records if door.argv[0] in READS_ALL else 0)
         for _ in range(TRIES):
             outcome, wrong = self._once(door, env)
             if best is None or outcome.cpu < best.cpu:
                 best = outcome if best is None else replace(outcome, extra=min(outcome.extra, best.extra))
             elif outcome.extra < best.extra:
                 best = replace(best, extra=outcome.extra)
-            if wrong or (best.cpu <= measure.MAX_CPU and best.extra <= measure.MAX_EXTRA):
+            if wrong or (best.cpu <= limit and best.extra <= measure.MAX_EXTRA):
                 break
-            if best.cpu > 4 * measure.MAX_CPU:
+            if best.cpu > 4 * limit:
                 break
         assert best is not None
-        return best, wrong + best.problems()
+        return best, wrong + best.problems(limit)
 
     def _once(self, door: Door, env: dict[str, str] | None) -> tuple[Outcome, list[str]]:
         here = self
         if door.writes:
             here = Sandbox(self.top.with_name(self.top.name + "-again"))
             dispose(here.top)
-            here.top.mkdir()
-            copy(self.home, here.home)
-            shutil.copytree(self.canary, here.canary, symlinks=True)
-            (here.top / "out").mkdir()
+            subprocess.run(["cp", "-a", self.top, here.top], check=True)
         before = here.state()
         argv = tuple(part.replace("TOP", str(here.top)) for part in door.argv)
         tail = () if argv[0].startswith("__") else ("--home", str(here.home))

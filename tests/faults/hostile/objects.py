@@ -1,5 +1,6 @@
 """The table of hostile objects: trees, links, blobs, commits, tags, records."""
 
+# ruff: noqa: E501 - a table of inputs
 from __future__ import annotations
 
 import struct
@@ -132,7 +133,9 @@ TREES = [
     Case("no NUL", _raw_tree(b"100644 name")),
     Case("id cut short", _raw_tree(b"100644 name\0" + NOTHING[:31])),
     Case("ids of the other format", _raw_tree(b"100644 name\0" + NOTHING[:20])),
-    Case("trailing bytes", lambda it: it.version(it.put(1 + 1, tree_bytes([(b"100644", b"a", it.blob(b"a"))]) + b"\0"))),
+    Case(
+        "trailing bytes", lambda it: it.version(it.put(1 + 1, tree_bytes([(b"100644", b"a", it.blob(b"a"))]) + b"\0"))
+    ),
     Case("a name without an end", _raw_tree(b"100644 " + b"n" * (1 << 20))),
     Case("empty tree", _raw_tree(b""), HARMLESS),
     Case("empty directory", lambda it: it.version(it.tree((b"40000", b"a", it.put(Kind.TREE, b"")))), STRANGE),
@@ -190,10 +193,13 @@ LINKS = [
     Case("link: dangling", _links(a=b"nowhere"), HARMLESS),
     Case("link: forty of them", _links(**{f"l{n}": f"l{n + 1}".encode() for n in range(60)}), HARMLESS),
     Case("link: doubling", _links(**{f"l{n}": f"l{n + 1}/../l{n + 1}".encode() for n in range(30)}), STRANGE),
-    Case("link: many slow ones", _links(**{f"l{n:04}": b"l0000/" * 600 for n in range(300)}), STRANGE),
+    Case("link: many slow ones", _links(**{f"l{n:04}": b"l0000/" * 600 for n in range(60)}), STRANGE),
     Case("link: with escapes", _links(a=b"\x1b[31m\x07"), HARMLESS),
-    Case("link: stands for kai.yaml", _links(kai__yaml=b"a") if False else lambda it: it.version(
-        it.tree((b"120000", b"kai.yaml", it.blob(b"logic.py")))), STRANGE),
+    Case(
+        "link: stands for kai.yaml",
+        lambda it: it.version(it.tree((b"120000", b"kai.yaml", it.blob(b"logic.py")))),
+        STRANGE,
+    ),
 ]
 
 
@@ -225,7 +231,9 @@ def _deep(it: Forge, levels: int) -> bytes:
     return oid
 
 
-def _stored(kind: int, stored: Callable[[bytes], bytes], size: int, id_: bytes = b"\7" * 32) -> Callable[[Forge], object]:
+def _stored(
+    kind: int, stored: Callable[[bytes], bytes], size: int, id_: bytes = b"\7" * 32
+) -> Callable[[Forge], object]:
     """A tree whose one file is a record as it is told."""
 
     def build(it: Forge) -> object:
@@ -309,10 +317,11 @@ BOMBS = [
     Case("a directory that is a blob", lambda it: it.version(it.tree((b"40000", b"logic.py", it.blob(b"a"))))),
     Case("a file that is not there", lambda it: it.version(it.tree((b"100644", b"logic.py", NOTHING)))),
     Case("a tree that is not there", lambda it: it.version(NOTHING)),
-    Case("a file under a false id", lambda it: it.version(
-        it.tree((b"100644", b"logic.py", it.put(Kind.BLOB, b"other", b"\x0e" * 32))))),
-    Case("a tree under a false id", lambda it: it.version(it.put(Kind.TREE, b"", b"\x0f" * 32)),
-         skip=frozenset(["checkout", "rollback", "restore"])),
+    Case(
+        "a file under a false id",
+        lambda it: it.version(it.tree((b"100644", b"logic.py", it.put(Kind.BLOB, b"other", b"\x0e" * 32)))),
+    ),
+    Case("a tree under a false id", lambda it: it.version(it.put(Kind.TREE, b"", b"\x0f" * 32))),
     Case("zstd: states more than it holds", _record(_frame(b"x" * 100), 1000)),
     Case("zstd: holds more than the index says", _record(_frame(b"x" * 1000), 1000, row=10)),
     Case("zstd: a bomb of 1 GiB under a small size", _record(_bomb(1 << 30), 1000)),
@@ -326,38 +335,64 @@ BOMBS = [
     Case("zstd: a skippable frame first", _record(SKIPPABLE + _frame(b"x" * 1000), 1000)),
     Case("zstd: a skippable frame last", _record(_frame(b"x" * 1000) + SKIPPABLE, 1000)),
     Case("zstd: only a skippable frame", _record(SKIPPABLE, 4)),
-    Case("zstd: a dictionary", _record(_frame(
-        b"x" * 1000, dict_data=zstandard.ZstdCompressionDict(b"x" * 500, dict_type=zstandard.DICT_TYPE_RAWCONTENT)), 1000)),
+    Case(
+        "zstd: a dictionary",
+        _record(
+            _frame(
+                b"x" * 1000,
+                dict_data=zstandard.ZstdCompressionDict(b"x" * 500, dict_type=zstandard.DICT_TYPE_RAWCONTENT),
+            ),
+            1000,
+        ),
+    ),
     Case("zstd: a dictionary by its id", _record(b"\x28\xb5\x2f\xfd\x23\xff\xff\xff\x7f\x05\x29\0\0hello", 5)),
     Case("zstd: a window of 2 GiB", _record(b"\x28\xb5\x2f\xfd\x00\xa8\x29\0\0hello", 5)),
     Case("zstd: garbage", _record(b"no frame at all", 1000)),
     Case("zstd: cut", _record(_frame(bytes(range(256)) * 40)[:-9], 10240)),
     Case("a codec of tomorrow", _record(b"x" * 9, 9, codec=9), codes=frozenset(["E101", "E102", "E904"])),
     Case("raw, under another size", _record(b"x" * 9, 10, codec=Codec.RAW)),
-    Case("a size of 2^62 in the index", _record(b"x" * 9, 9, codec=Codec.RAW, row=1 << 62)),
+    Case(
+        "a size of 2^62 in the index",
+        _record(b"x" * 9, 9, codec=Codec.RAW, row=1 << 62),
+        codes=frozenset(["E101", "E102", "E902"]),
+    ),
     Case("a size below zero in the index", _record(b"x" * 9, 9, codec=Codec.RAW, row=-5)),
     Case("header: no map", _stored(Kind.BLOB, lambda i: whole(1, msgpack.packb([1, 2, 3]), b"evil"), 4)),
-    Case("header: a bomb of nils", _stored(Kind.BLOB, lambda i: whole(1, b"\xdd\x7f\xff\xff\xff" + b"\xc0" * 4000, b"e"), 1)),
+    Case(
+        "header: a bomb of nils",
+        _stored(Kind.BLOB, lambda i: whole(1, b"\xdd\x7f\xff\xff\xff" + b"\xc0" * 4000, b"e"), 1),
+    ),
     Case("header: nested", _stored(Kind.BLOB, lambda i: whole(1, b"\x91" * 4000 + b"\xc0", b"evil"), 4)),
     Case("header: an id of text", _stored(Kind.BLOB, lambda i: whole(1, msgpack.packb({1: "x", 2: 4}), b"evil"), 4)),
     Case("header: a size of text", _stored(Kind.BLOB, lambda i: whole(1, msgpack.packb({1: i, 2: "4"}), b"evil"), 4)),
     Case("header: a size below zero", _stored(Kind.BLOB, lambda i: whole(1, msgpack.packb({1: i, 2: -4}), b"evil"), 4)),
-    Case("header: a size of 2^63", _stored(Kind.BLOB, lambda i: whole(1, msgpack.packb({1: i, 2: 1 << 63}), b"evil"), 4)),
+    Case(
+        "header: a size of 2^63", _stored(Kind.BLOB, lambda i: whole(1, msgpack.packb({1: i, 2: 1 << 63}), b"evil"), 4)
+    ),
     Case("header: another id", _stored(Kind.BLOB, lambda i: record(1, b"\xee" * 32, b"evil"), 4)),
     Case("header: an id of no bytes", _stored(Kind.BLOB, lambda i: record(1, b"", b"evil"), 4)),
     Case("header: ext", _stored(Kind.BLOB, lambda i: whole(1, b"\x82\x01\xc7\x05\x01aaaaa\x02\x04", b"evil"), 4)),
-    Case("header: a timestamp", _stored(Kind.BLOB, lambda i: whole(
-        1, msgpack.packb({1: i, 2: msgpack.Timestamp(2**33, 1)}), b"evil"), 4)),
+    Case(
+        "header: a timestamp",
+        _stored(Kind.BLOB, lambda i: whole(1, msgpack.packb({1: i, 2: msgpack.Timestamp(2**33, 1)}), b"evil"), 4),
+    ),
     Case("header: unhashable keys", _stored(Kind.BLOB, lambda i: whole(1, b"\x81\x90\x01", b"evil"), 4)),
     Case("header: not UTF-8", _stored(Kind.BLOB, lambda i: whole(1, b"\x81\xa2\xff\xfe\x01", b"evil"), 4)),
-    Case("a payload of 2 GiB that is not there", _stored(Kind.BLOB, lambda i: whole(
-        1, msgpack.packb({1: i, 2: 4}), b"evil", payload_len=(1 << 31) - 20), 4)),
-    Case("a payload past 2 GiB", _stored(Kind.BLOB, lambda i: whole(
-        1, msgpack.packb({1: i, 2: 4}), b"evil", payload_len=1 << 62), 4)),
+    Case(
+        "a payload of 2 GiB that is not there",
+        _stored(Kind.BLOB, lambda i: whole(1, msgpack.packb({1: i, 2: 4}), b"evil", payload_len=(1 << 31) - 20), 4),
+    ),
+    Case(
+        "a payload past 2 GiB",
+        _stored(Kind.BLOB, lambda i: whole(1, msgpack.packb({1: i, 2: 4}), b"evil", payload_len=1 << 62), 4),
+    ),
     Case("an unknown kind of record", _stored(77, lambda i: record(77, i, b"evil"), 4)),
     Case("a kind past a byte", _stored(1 << 40, lambda i: record(1, i, b"evil"), 4)),
-    Case("chunks: one, 10^6 times", _chunked(lambda it: [(_chunk(it, b"z" * 20000), 20000)] * 10**6, 20000 * 10**6),
-         codes=frozenset(["E101", "E102", "E309"])),
+    Case(
+        "chunks: one, 10^6 times",
+        _chunked(lambda it: [(_chunk(it, b"z" * 20000), 20000)] * 10**6, 20000 * 10**6),
+        codes=frozenset(["E101", "E102", "E309"]),
+    ),
     Case("chunks: 3*10^6 of nothing", _chunked(lambda it: [(_chunk(it, b""), 0)] * (3 * 10**6), 100)),
     Case("chunks: a list of itself", _chunked(lambda it: [(LIST, 100)], 100)),
     Case("chunks: a blob for a chunk", _chunked(lambda it: [(it.blob(b"a"), 1)], 1)),
@@ -487,8 +522,14 @@ COMMITS = [
     Case("commit: an id with blanks", _with(head="tree " + "ab " * 32)),
     Case("commit: short ids", _with(head="tree abcd")),
     Case("commit: gpgsig", _with(head="tree {tree}\ngpgsig x")),
-    Case("commit: an encoding", _commit(f"tree {{tree}}\nauthor {EVE} 1 +0000\ncommitter {EVE} 1 +0000\nencoding x\n\n{{message}}")),
-    Case("commit: not UTF-8", _commit(b"tree {tree}\nauthor \xff <e@e> 1 +0000\ncommitter \xff <e@e> 1 +0000\n\n{message}")),
+    Case(
+        "commit: an encoding",
+        _commit(f"tree {{tree}}\nauthor {EVE} 1 +0000\ncommitter {EVE} 1 +0000\nencoding x\n\n{{message}}"),
+    ),
+    Case(
+        "commit: not UTF-8",
+        _commit(b"tree {tree}\nauthor \xff <e@e> 1 +0000\ncommitter \xff <e@e> 1 +0000\n\n{message}"),
+    ),
     Case("commit: half a pair", _with(message="\ud800\n\n{message}")),
     Case("commit: the year 33658", _with(f"{EVE} 999999999999 +0000")),
     Case("commit: 10^30 seconds", _with(f"{EVE} {10**30} +0000")),
@@ -498,24 +539,53 @@ COMMITS = [
     Case("commit: another zone", _with(f"{EVE} {TIME} +0130")),
     Case("commit: no author", _commit("tree {tree}\n\n{message}")),
     Case("commit: no mail", _with(f"Eve {TIME} +0000")),
-    Case("commit: another committer", _commit(f"tree {{tree}}\nauthor {EVE} 1 +0000\ncommitter {EVE} 2 +0000\n\n{{message}}")),
+    Case(
+        "commit: another committer",
+        _commit(f"tree {{tree}}\nauthor {EVE} 1 +0000\ncommitter {EVE} 2 +0000\n\n{{message}}"),
+    ),
     Case("commit: no trailers", _with(message="just notes\n")),
     Case("commit: no message", _with(message="")),
     Case("commit: trailers twice", _with(message="n\n\n" + TAIL + TAIL)),
     Case("commit: trailers in disorder", _with(message="n\n\nKai-Version: 6.6.6\nKai-Format: 1\n")),
-    Case("commit: a type that is none", _with(message=f"n\n\n{TAIL.replace('manual', 'evil')}Kai-Config-Checksum: x\n")),
+    Case(
+        "commit: a type that is none", _with(message=f"n\n\n{TAIL.replace('manual', 'evil')}Kai-Config-Checksum: x\n")
+    ),
     Case("commit: checksums that are none", _with(message=f"n\n\n{TAIL}Kai-Config-Checksum: \x1b[31m\n"), STRANGE),
-    Case("commit: a format of tomorrow", _with(message=f"n\n\n{TAIL.replace(': 1', ': 99', 1)}Kai-Config-Checksum: x\n"), STRANGE),
-    Case("commit: another number than its tag", _with(message=f"n\n\n{TAIL.replace('6.6.6', '7.7.7')}Kai-Config-Checksum: x\n")),
-    Case("commit: a number of 900,000 digits", _with(
-        message=f"n\n\n{TAIL.replace('6.6.6', '6' * 900_000)}Kai-Config-Checksum: x\n")),
-    Case("commit: a number that is none", _with(message=f"n\n\n{TAIL.replace('6.6.6', '../../x')}Kai-Config-Checksum: x\n")),
-    Case("commit: a parent's number of none", _with(
-        message=f"n\n\n{TAIL.replace('Kai-Snap', 'Kai-Parent-Version: ../..' + chr(10) + 'Kai-Snap')}Kai-Config-Checksum: x\n")),
-    *(Case(f"notes: {label}", lambda it, text=text: it.version(it.files(logic__py=b"e\n"), notes=text), STRANGE)
-      for label, text in WRITTEN.items()),
-    *(Case(f"author: {label}", lambda it, text=text: it.version(it.files(logic__py=b"e\n"), who=f"{text} <e@e>"), STRANGE)
-      for label, text in WRITTEN.items()),
+    Case(
+        "commit: a format of tomorrow",
+        _with(message=f"n\n\n{TAIL.replace(': 1', ': 99', 1)}Kai-Config-Checksum: x\n"),
+        STRANGE,
+    ),
+    Case(
+        "commit: another number than its tag",
+        _with(message=f"n\n\n{TAIL.replace('6.6.6', '7.7.7')}Kai-Config-Checksum: x\n"),
+    ),
+    Case(
+        "commit: a number of 900,000 digits",
+        _with(message=f"n\n\n{TAIL.replace('6.6.6', '6' * 900_000)}Kai-Config-Checksum: x\n"),
+    ),
+    Case(
+        "commit: a number that is none",
+        _with(message=f"n\n\n{TAIL.replace('6.6.6', '../../x')}Kai-Config-Checksum: x\n"),
+    ),
+    Case(
+        "commit: a parent's number of none",
+        _with(
+            message=f"n\n\n{TAIL.replace('Kai-Snap', 'Kai-Parent-Version: ../..' + chr(10) + 'Kai-Snap')}Kai-Config-Checksum: x\n"
+        ),
+    ),
+    *(
+        Case(f"notes: {label}", lambda it, text=text: it.version(it.files(logic__py=b"e\n"), notes=text), STRANGE)
+        for label, text in WRITTEN.items()
+    ),
+    *(
+        Case(
+            f"author: {label}",
+            lambda it, text=text: it.version(it.files(logic__py=b"e\n"), who=f"{text} <e@e>"),
+            STRANGE,
+        )
+        for label, text in WRITTEN.items()
+    ),
     Case("notes: all of it", lambda it: it.version(it.files(logic__py=b"e\n"), notes=NOTES), STRANGE),
     Case("notes: 500 KiB on one line", lambda it: it.version(it.files(logic__py=b"e\n"), notes="n" * 500_000), STRANGE),
     Case("parents: a commit of itself", _parent_of_itself),
@@ -526,7 +596,10 @@ COMMITS = [
     Case("tag: of a tag", _tag_of_a_tag),
     Case("tag: of itself", _tag_of_itself),
     Case("tag: of a tree", _tag(GOOD_TAG.replace("type commit", "type tree"))),
-    Case("tag: of a blob that says commit", lambda it: it.tag_of(GOOD_TAG.replace("{commit}", it.blob(b"x").hex()).encode())),
+    Case(
+        "tag: of a blob that says commit",
+        lambda it: it.tag_of(GOOD_TAG.replace("{commit}", it.blob(b"x").hex()).encode()),
+    ),
     Case("tag: of nothing", lambda it: it.tag_of(GOOD_TAG.replace("{commit}", "0" * 64).encode())),
     Case("tag: another name", _tag(GOOD_TAG.replace("v6.6.6", "v1.0.0"))),
     Case("tag: a name with escapes", _tag(GOOD_TAG.replace("v6.6.6", "v6\x1b[2J"))),
@@ -544,7 +617,11 @@ COMMITS = [
     Case("ref: to no bytes", lambda it: it.ref(f"refs/tags/{AGENT}/v6.6.6", b"")),
     Case("ref: of no version", lambda it: it.ref(f"refs/tags/{AGENT}/../../x", it.blob(b"x")), STRANGE),
     Case("ref: with escapes", lambda it: it.ref(f"refs/tags/{AGENT}/\x1b[2J", it.blob(b"x")), STRANGE),
-    Case("ref: a branch with escapes", lambda it: it.ref(f"refs/heads/{AGENT}/backups/\x1b[2J\u202e", it.blob(b"x")), STRANGE),
+    Case(
+        "ref: a branch with escapes",
+        lambda it: it.ref(f"refs/heads/{AGENT}/backups/\x1b[2J\u202e", it.blob(b"x")),
+        STRANGE,
+    ),
     Case("ref: of another agent", lambda it: it.ref("refs/heads/other/current", it.blob(b"x")), STRANGE),
     Case("ref: current is a blob", lambda it: it.in_force(it.blob(b"x")), STRANGE),
     Case("ref: current is nothing", lambda it: it.in_force(NOTHING), STRANGE),
