@@ -62,10 +62,7 @@ class Pool:
         self.home_id = home_id
         self._payloads = payloads
         self._records = {
-            digest: record
-            for facts in found
-            for digest, (record, _) in facts.ops.items()
-            if record.home == home_id
+            digest: record for facts in found for digest, (record, _) in facts.ops.items() if record.home == home_id
         }
         self._records |= {digest: record for digest, (record, _) in payloads.items() if record.home == home_id}
         self.renamed = frozenset(record.prev for record in self._records.values() if record.op.verb == RENAME)

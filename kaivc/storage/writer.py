@@ -174,6 +174,9 @@ class StoreWriter:
             writer.close()
             self._done.append(row._replace(state=PackState.FAILED.value))
             return None
+        except BaseException:
+            writer.abandon()
+            raise
         if any(header.kind == RecordKind.FOOTER for header in tail):
             # Sealed by a writer that was cut before its transaction.
             self._done.append(row._replace(state=PackState.SEALED.value, committed=writer.end))
@@ -194,7 +197,6 @@ class StoreWriter:
                 self._adopted.append((name, wanted[header.id], header.where.offset))
             elif not journal.is_known(self._store.catalog, header.id):
                 # A record is appended after its transaction. To write on would bury what it names.
-                writer.close()
                 raise older_than(self._place.agent)
 
     def _create(self) -> _OpenPack:

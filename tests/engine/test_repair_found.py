@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -219,3 +220,19 @@ def alarm(seconds: int) -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_a_copy_of_the_catalog_that_sqlite_made_is_as_good(tmp_path: Path) -> None:
+    """Without a log beside it, a look at all of the home kept its own notes out for five seconds each."""
+    path = tmp_path / "home"
+    two_agents(path)
+    with closing(sqlite3.connect(path / CATALOG)) as db:
+        db.execute("VACUUM INTO ?", (str(tmp_path / "copy"),))
+    remove_catalog(path)
+    shutil.copy(tmp_path / "copy", path / CATALOG)
+    home = open_home(path)
+    home.agents()
+    with closing(sqlite3.connect(path / CATALOG)) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    home.close()
+    assert not fsck(path).all
