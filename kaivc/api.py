@@ -13,6 +13,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
 
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
 MAX_EPOCH_DIGITS = 11
+MAX_CONFIGURATION = 16 << 20
+"""Bytes of a configuration that are read before it is refused."""
 
 
 class SystemClock:
@@ -183,7 +186,11 @@ def init(
 
 def _read(path: str) -> bytes | None:
     try:
-        return Path(path).read_bytes()
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would keep us waiting
+        with os.fdopen(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnreadablePath(f"{path} is no plain file", hint="put a file there, or nothing", path=path)
+            return file.read(MAX_CONFIGURATION)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -208,7 +215,6 @@ def doctor(
     from kaivc.ops.doctor import doctor
 
     environment = dict(os.environ if environ is None else environ)
-    root = find_home(os.fspath(path))
     here = Machine(
         kaivc=__version__,
         terminal=terminal,
@@ -216,6 +222,10 @@ def doctor(
         temp=environment.get("TMPDIR") or "/tmp",  # noqa: S108 - only looked at
         environ=environment,
     )
+    try:
+        root = find_home(os.fspath(path))
+    except NoSuchHome as error:
+        return doctor(here, None, error)
     if root is None:
         return doctor(here, None, None)
     try:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from kaivc.errors import NoSuchHome
+
 KAI = ".kai"
 UNFINISHED = ".new"
 """Stands in a directory that was made, until the catalog names its agent."""
@@ -144,8 +146,13 @@ def link_target(tag: str) -> str:
 
 
 def find_home(start: str) -> str | None:
-    """The nearest directory at or above ``start`` that holds a home."""
-    path = os.path.abspath(start)
+    """The nearest directory at or above ``start`` that holds a home; NoSuchHome where there is no "above"."""
+    try:
+        path = os.path.abspath(start)
+    except FileNotFoundError as error:
+        raise NoSuchHome(
+            "the working directory was removed", hint="go to another, or name the home by its whole path", path=start
+        ) from error
     while True:
         if os.path.isdir(os.path.join(path, KAI)):
             return path

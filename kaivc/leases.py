@@ -48,7 +48,7 @@ def is_running(repo: Repository) -> bool:
 def _is_held(repo: Repository) -> bool:
     """Whether the lease, if there is one, is held; nothing is made or written."""
     try:
-        fd = os.open(repo.layout.lease(repo.name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(repo.layout.lease(repo.name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -166,7 +166,8 @@ def _values(kind: str, word: str, seen: _Before) -> tuple[str, list[Offer]]:
 def _from_home(kind: str, word: str, seen: _Before) -> tuple[str, list[Offer]]:
     from kaivc.layout import Layout, find_home
 
-    root = find_home(seen.values.get("--home") or os.environ.get("KAI_HOME") or ".")
+    named = os.path.expanduser(seen.values.get("--home") or os.environ.get("KAI_HOME") or ".")
+    root = find_home(named) if os.path.isdir(named) else None
     if root is None:
         return (DIRS, []) if kind == "source" else ("", [])
     if kind == "path":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 
@@ -44,7 +45,8 @@ def check(home_id: object, object_format: object, shared: object) -> HomeFacts |
 def read(path: str) -> HomeFacts | None:
     """What the file says; None if it is not there or says something else."""
     try:
-        with open(path, "rb") as file:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would keep us waiting
+        with os.fdopen(fd, "rb") as file:
             found = json.loads(file.read(MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return None

@@ -185,6 +185,16 @@ def test_versions_come_the_newest_first_then_the_branches(place: Path, offers: C
     assert offers(f"versions --home={place}/tester sum") == ["", "summarizer"]
 
 
+def test_a_home_that_is_named_is_the_one_that_is_meant(
+    place: Path, offers: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert offers("--home /nonexistent versions ") == [""]
+    assert offers('--home "$HOME" versions ') == [""], "what the shell would expand is not taken for a name"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert offers("--home ~/agents versions sum") == ["", "summarizer"]
+    assert offers("--home ~/nowhere versions sum") == [""]
+
+
 def test_what_the_shell_completes_itself(place: Path, offers: Callable[..., list[str]]) -> None:
     assert offers("checkout summarizer ") == ["dirs"]
     assert offers("commit tester --notes-file ") == ["files"]

@@ -17,8 +17,8 @@ from kaivc.machine import Machine
 from kaivc.ops.doctor import Diagnosis
 from kaivc.vfs import Vfs
 from tests.cli.conftest import Kai
-from tests.cli.doors import Result, process
-from tests.conftest import IN_CI, Ids, run_as
+from tests.cli.doors import KAI, Result, process
+from tests.conftest import IN_CI, ROOT, Ids, run_as
 from tests.engine.homes import ENVIRON, commit, make_home
 from tests.engine.test_readonly import everything, let_read
 
@@ -330,3 +330,31 @@ def test_a_check_that_fails_does_not_stop_the_others(made: Home, monkeypatch: py
 
 def test_doctor_from_a_process(made: Home) -> None:
     assert process("--home", str(made.path), "doctor").code == 0
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "local.yaml", "home.json", "pack"])
+def test_a_pipe_where_a_file_should_be_keeps_nobody_waiting(made: Home, name: str) -> None:
+    path = made.path / ".kai" / name
+    if name == "pack":
+        (path,) = (made.path / ".kai/packs/bot").iterdir()
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    for verb in ("doctor", "audit", "fsck"):
+        done = subprocess.run(
+            [*KAI, "--home", str(made.path), verb], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert "E999" not in done.stderr
+        assert done.returncode in ((0, 1) if name == "home.json" else (1, 4, 9, 11)), (verb, done)
+
+
+def test_a_working_directory_that_was_removed(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    for args in (["doctor"], ["audit"], ["init"]):
+        gone.mkdir()
+        code = f"import os; os.rmdir({str(gone)!r}); os.execv({KAI[0]!r}, {[*KAI, *args]!r})"
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [KAI[0], "-c", code], cwd=gone, env=environ, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode in (1, 9), done
+        assert "the working directory was removed" in done.stdout + done.stderr
