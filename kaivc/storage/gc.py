@@ -77,7 +77,7 @@ def pack_path(store: ObjectStore, name: str) -> str:
 def _lock(store: ObjectStore, name: str) -> int | None:
     """Lock a pack's file; None if a writer is at it, or it is not there. The file is opened to be read only."""
     try:
-        fd = os.open(pack_path(store, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(pack_path(store, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
