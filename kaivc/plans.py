@@ -117,7 +117,7 @@ def _read_plan(fields: dict[str, Any]) -> tuple[RestorePlan, int]:
 def _entry(mode: object, oid: object) -> Entry:
     if mode not in (FILE, EXECUTABLE, SYMLINK):
         raise ValueError("no mode of a file")
-    return Entry(mode, _oid(oid))  # type: ignore[arg-type]
+    return Entry(mode, _oid(oid))
 
 
 def _oid(value: object) -> ObjectId:

@@ -217,12 +217,13 @@ def parent(repo: Repository, version: AgentVersion) -> AgentVersion | None:
 def ancestors(repo: Repository, version: AgentVersion) -> Iterator[AgentVersion]:
     """The versions before one, newest first; MalformedObject for one that comes before itself, and as ``describe``."""
     seen = {version.commit}
-    at: AgentVersion | None = version
-    while (at := parent(repo, at)) is not None:
+    at = parent(repo, version)
+    while at is not None:
         if at.commit in seen:
             raise MalformedObject(f"commit {at.commit[:SHORT]} of {repo.name} comes before itself")
         seen.add(at.commit)
         yield at
+        at = parent(repo, at)
 
 
 def parse_message(message: str) -> tuple[str, dict[str, str]]:

@@ -113,7 +113,7 @@ class Forge:
 
     def version(self, tree: bytes, notes: str = "evil", parent: bytes | None = None, who: str = EVE) -> ObjectId:
         """A commit and a tag of version 6.6.6 with this tree."""
-        commit = Commit(ObjectId(tree), parent and ObjectId(parent), who, TIME, self.message(notes=notes))
+        commit = Commit(ObjectId(tree), ObjectId(parent) if parent else None, who, TIME, self.message(notes=notes))
         return self.tagged(encode_commit(commit), notes=notes, who=who)
 
     def tagged(self, commit: bytes, notes: str = "evil", who: str = EVE) -> ObjectId:

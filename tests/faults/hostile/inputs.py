@@ -472,4 +472,4 @@ FILES = [
     Input(f"{path} is {label}", EVERYWHERE, _instead(path, make)) for path in PLACES for label, make in ODD.items()
 ]
 
-TABLE = [*ARGUMENTS, *TEXTS, *FOLDERS, *ROWS, *FILES]
+TABLES = {"words": ARGUMENTS, "texts": TEXTS, "folders": FOLDERS, "rows": ROWS, "files": FILES}

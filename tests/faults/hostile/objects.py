@@ -166,10 +166,10 @@ def _links(**links: bytes) -> Callable[[Forge], object]:
                 below.setdefault(first, {})[rest] = target
             else:
                 top[first] = target
-        entries = [(b"120000", name, it.blob(target)) for name, target in top.items()]
-        for name, inside in below.items():
+        entries = [(b"120000", each, it.blob(target)) for each, target in top.items()]
+        for directory, inside in below.items():
             tree = it.tree(*((b"120000", each, it.blob(target)) for each, target in sorted(inside.items())))
-            entries.append((b"40000", name, tree))
+            entries.append((b"40000", directory, tree))
         return it.version(it.tree(*sorted(entries, key=lambda e: e[1] + b"/" * (e[0] == b"40000"))))
 
     return build
@@ -487,6 +487,14 @@ def _parents_in_a_ring(it: Forge) -> object:
     return it.tag_of(GOOD_TAG.replace("{commit}", ids[0].hex()).encode())
 
 
+def _noted(notes: str) -> Callable[[Forge], object]:
+    return lambda it: it.version(it.files(logic__py=b"e\n"), notes=notes)
+
+
+def _by(who: str) -> Callable[[Forge], object]:
+    return lambda it: it.version(it.files(logic__py=b"e\n"), who=who)
+
+
 def _tag_of_a_tag(it: Forge) -> object:
     commit = it.put(Kind.COMMIT, encode_commit(Commit(it.files(logic__py=b"e\n"), None, EVE, TIME, it.message())))
     inner = it.put(Kind.TAG, GOOD_TAG.replace("{commit}", commit.hex()).encode())
@@ -496,7 +504,8 @@ def _tag_of_a_tag(it: Forge) -> object:
 def _tag_of_itself(it: Forge) -> object:
     id_ = b"\x2a" * 32
     it.put(Kind.TAG, GOOD_TAG.replace("{commit}", id_.hex()).encode(), id_)
-    return it.ref(f"refs/tags/{AGENT}/v6.6.6", id_)
+    it.ref(f"refs/tags/{AGENT}/v6.6.6", id_)
+    return id_
 
 
 NOTES = "\x1b[2J\x1b]0;owned\x07\r\x08 \u202eevil\u2066 \u009b31m \x00"
@@ -574,14 +583,11 @@ COMMITS = [
             message=f"n\n\n{TAIL.replace('Kai-Snap', 'Kai-Parent-Version: ../..' + chr(10) + 'Kai-Snap')}Kai-Config-Checksum: x\n"
         ),
     ),
-    *(
-        Case(f"notes: {label}", lambda it, text=text: it.version(it.files(logic__py=b"e\n"), notes=text), STRANGE)
-        for label, text in WRITTEN.items()
-    ),
+    *(Case(f"notes: {label}", _noted(text), STRANGE) for label, text in WRITTEN.items()),
     *(
         Case(
             f"author: {label}",
-            lambda it, text=text: it.version(it.files(logic__py=b"e\n"), who=f"{text} <e@e>"),
+            _by(f"{text} <e@e>"),
             STRANGE,
         )
         for label, text in WRITTEN.items()
