@@ -316,8 +316,11 @@ class Home:
 
         ``source`` is a path, or a text as ``--from`` takes it: AGENT@REV makes a fork.
         """
+        from kaivc import intents
+
         self.make(name, source=source, link=link)
-        return self.agent(name)
+        with intents.landed(f"{name} is made"):
+            return self.agent(name)
 
     def make(
         self,

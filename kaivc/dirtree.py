@@ -10,9 +10,9 @@ import os
 import stat
 from typing import Self
 
-from kaivc.errors import RefusedPath, StorageFailed
+from kaivc.errors import RefusedPath, StorageError
 from kaivc.trees import show
-from kaivc.vfs import Path, Vfs
+from kaivc.vfs import Path, Vfs, refused
 
 MAX_OPEN = 128
 
@@ -92,7 +92,7 @@ class DirTree:
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 return None
-            raise StorageFailed(f"looking at {show(path)}: {error.strerror}") from error
+            raise refused("looking at", path, error) from error
 
     def is_dir(self, path: bytes) -> bool:
         """Whether a directory, not a link to one, is at a path."""
@@ -100,7 +100,7 @@ class DirTree:
         return status is not None and stat.S_ISDIR(status.st_mode)
 
 
-def _refused(path: bytes, error: OSError) -> RefusedPath | StorageFailed:
+def _refused(path: bytes, error: OSError) -> RefusedPath | StorageError:
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return RefusedPath(f"{show(path)} is no directory, or was swapped for a link", path=show(path))
-    return StorageFailed(f"opening {show(path)}: {error.strerror}", hint="check its permissions")
+    return refused("opening", path, error)

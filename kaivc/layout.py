@@ -135,6 +135,10 @@ class Layout:
         """One JSON line for each move of ``current``."""
         return os.path.join(self.root, agent, "rollback.log")
 
+    def unfinished(self, agent: str) -> tuple[str, str]:
+        """The marks of what is to become an agent: in its directory, and in that of its packs."""
+        return os.path.join(self.snapshot_temp(agent), UNFINISHED), os.path.join(self.pack_dir(agent), UNFINISHED)
+
     def snapshot_temp(self, agent: str) -> str:
         """Scratch of running sandboxes."""
         return os.path.join(self.root, agent, "snapshot_temp")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from kaivc import intents, refs
 from kaivc.dirtree import DirTree
-from kaivc.errors import NameTaken, NoSpace, OutcomeUnknown
+from kaivc.errors import NameTaken, NoSpace, OutcomeUnknown, StorageError
 from kaivc.layout import UNFINISHED
 from kaivc.manifest import Manifest, StateClass
 from kaivc.materialise import check_tree_links, plain_mode, write_file
@@ -100,11 +100,11 @@ def _packs(home: OpenHome, name: str) -> str:
 
 
 def _mark(home: OpenHome, name: str) -> str:
-    return os.path.join(home.layout.snapshot_temp(name), MARK)
+    return home.layout.unfinished(name)[0]
 
 
 def _packs_mark(home: OpenHome, name: str) -> str:
-    return os.path.join(_packs(home, name), MARK)
+    return home.layout.unfinished(name)[1]
 
 
 @contextmanager
@@ -147,6 +147,8 @@ def sweep(home: OpenHome, name: str) -> None:
         home.vfs.remove_tree(_aside(home, name))
     if os.path.exists(_packs_mark(home, name)):
         _remove_packs(home, name)
+    elif os.path.isdir(_packs(home, name)) and not os.listdir(_packs(home, name)):
+        home.vfs.remove_dir(_packs(home, name))  # cut before it had its mark
 
 
 def _remove_packs(home: OpenHome, name: str) -> None:
@@ -252,5 +254,6 @@ def _next_number(home: OpenHome) -> int:
 
 
 def _unmark(home: OpenHome, name: str) -> None:
-    for mark in (_mark(home, name), _packs_mark(home, name)):
-        home.vfs.unlink(mark, missing_ok=True)
+    for mark in home.layout.unfinished(name):
+        with suppress(StorageError):  # the catalog names the agent: its next writer removes the mark
+            home.vfs.unlink(mark, missing_ok=True)

@@ -135,7 +135,10 @@ def _reading_only(path: bytes, timeout: float, temp: str) -> Iterator[sqlite3.Co
 
 def holds_all(path: bytes, connection: sqlite3.Connection) -> bool:
     """Whether the main file alone holds the state that a read transaction sees."""
-    _, _, file = connection.execute("PRAGMA database_list").fetchone()
+    try:
+        _, _, file = connection.execute("PRAGMA database_list").fetchone()
+    except sqlite3.Error as error:
+        raise _unsettled(path, error) from error
     return not log_size(path) and os.path.realpath(file) == os.path.realpath(os.fsdecode(path))
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
-from kaivc import intents, retention, reversal, versions, views
-from kaivc.errors import InvalidName, LockTimeout, NoVersionYet, StorageFailed
+from kaivc import intents, making, retention, reversal, versions, views
+from kaivc.errors import InvalidName, LockTimeout, NameTaken, StorageError, StorageFailed
 from kaivc.layout import KAI
 from kaivc.names import Exactly, ObjectId, ReflogEntry, RefName, RefUpdate, check_name, current_ref
-from kaivc.repository import Repository
+from kaivc.repository import OpenHome, Repository
 from kaivc.retention import SECOND, Backup
 from kaivc.storage import gc as records
 from kaivc.storage import switching
@@ -265,8 +265,9 @@ class _Collector:
         if expired or dead or going:
             op = self._land(writer, expired, dead, going)
         leftover = [pack.name for pack in planned.store.leftover]
-        switching.unlink(repo.store, leftover, repo.home.progress)
-        self._evict()
+        with intents.landed("what was planned is collected") if op else nullcontext():
+            switching.unlink(repo.store, leftover, repo.home.progress)
+        views.evict_if_possible(repo)
         gone = [pack for pack in planned.store.packs if pack.name in going]
         deleted = sum(pack.name in going for pack in planned.store.delete)
         return Done(
@@ -332,10 +333,6 @@ class _Collector:
         landed = repo.land(writer, updates, op, also=lambda db: switching.switch(repo.store, db, contents, dead, going))
         return op.op_id, landed.seq
 
-    def _evict(self) -> None:
-        with suppress(NoVersionYet):
-            views.evict(self._repo)
-
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
@@ -352,24 +349,28 @@ def _sweep(repo: Repository) -> None:
     for entry in _entries(home.layout.root):
         if entry.name.startswith(f"{KAI}-new-"):
             _remove(repo, entry.path)
-        elif entry.name.startswith(".new-"):
-            _remove_unmade(repo, entry)
+    for name in _unmade(home):
+        _remove_unmade(home, name)
     for entry in _entries(home.layout.tmp):
         with suppress(FileNotFoundError):
             if now - entry.stat(follow_symlinks=False).st_mtime_ns > DAY_NS:
                 _remove(repo, entry.path)
 
 
-def _remove_unmade(repo: Repository, entry: os.DirEntry[str]) -> None:
+def _unmade(home: OpenHome) -> set[str]:
+    """The names of what was to be an agent."""
+    there = [entry.name for entry in _entries(home.layout.root)]
+    found = {name.removeprefix(".new-") for name in there if name.startswith(".new-")}
+    found |= {name for name in there if any(os.path.lexists(mark) for mark in home.layout.unfinished(name))}
+    found |= {entry.name for entry in _entries(home.layout.packs)}
+    return found - set(home.catalog.agent_names(removed=True))
+
+
+def _remove_unmade(home: OpenHome, name: str) -> None:
     """Remove what was to be an agent, unless a command is making it."""
-    try:
-        name = check_name("agent", entry.name.removeprefix(".new-"))
-    except InvalidName:
-        return
-    fd = repo.vfs.lock(repo.layout.lock(name))
-    if fd is not None:
-        _remove(repo, entry.path)
-        os.close(fd)
+    # It may be no agent's name, one that is being made, or another member's of the group.
+    with suppress(InvalidName, NameTaken, StorageError), making.name_held(home, check_name("agent", name)):
+        making.sweep(home, name)
 
 
 def _entries(directory: str) -> list[os.DirEntry[str]]:

@@ -85,6 +85,9 @@ def _lock(store: ObjectStore, name: str) -> int | None:
     except BlockingIOError:
         os.close(fd)
         return None
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
