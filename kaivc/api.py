@@ -379,9 +379,7 @@ class Home:
             dry_run=dry_run,
         )
 
-    def audit(
-        self, agent: str | None = None, rev: str | None = None, *, expect_head: str | None = None
-    ) -> AuditReport:
+    def audit(self, agent: str | None = None, rev: str | None = None, *, expect_head: str | None = None) -> AuditReport:
         """Recompute all versions of all agents, of one, or one version; what differs is in the report."""
         from kaivc.ops.audit import audit
 

@@ -246,6 +246,9 @@ def _loader() -> type[yaml.SafeLoader]:
     """
     import yaml  # noqa: PLC0415 - as in `_steps`
 
+    if yaml.__with_libyaml__:
+        return yaml.CSafeLoader
+
     class Shallow(yaml.SafeLoader):
         def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
             if self.flow_level >= MAX_DEPTH:

@@ -375,8 +375,8 @@ class Catalog:
 
     def agent_names(self, *, removed: bool = False) -> list[str]:
         """The names of the agents that live, sorted; with ``removed``, of those too that were removed."""
-        which = "" if removed else "WHERE removed_ns = 0 "
-        return [name for (name,) in self.rows(f"SELECT name FROM agents {which}ORDER BY name") if is_name(name)]
+        rows = self.rows("SELECT name, removed_ns FROM agents ORDER BY name")
+        return [name for name, removed_ns in rows if is_name(name) and (removed or not removed_ns)]
 
     def name_of(self, agent: int) -> str | None:
         """What the agent of that number is called now."""

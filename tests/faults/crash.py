@@ -68,7 +68,7 @@ class Result:
     corrupt: list[tuple[int, str, str]] = field(default_factory=list)
 
 
-def cut_everywhere(  # noqa: PLR0913 - what there is to choose
+def cut_everywhere(
     it: Recorded,
     scratch: Path,
     rng: random.Random,
@@ -95,7 +95,7 @@ def cut_everywhere(  # noqa: PLR0913 - what there is to choose
             result.states += 1
             try:
                 result.outcomes[_check(image, it, scratch, judged, acknowledged=acknowledged)] += 1
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is a state that must not be
+            except Exception as error:
                 said = f"{type(error).__name__}: {error}"[:2000]
                 result.corrupt.append((number - it.start, f"{step!r:.80} {image.choice}", said))
                 if len(result.corrupt) >= stop_at:

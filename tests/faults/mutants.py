@@ -17,6 +17,7 @@ from kaivc.names import RefUpdate
 from kaivc.repository import Landed, Repository
 from kaivc.storage import journal, switching
 from kaivc.storage.catalog import Catalog
+from kaivc.storage.gc import pack_path
 from kaivc.storage.journal import Op
 from kaivc.storage.writer import StoreWriter
 from kaivc.vfs import Path, Vfs
@@ -163,7 +164,7 @@ def _packs_go_before_their_rows(patch: pytest.MonkeyPatch) -> None:
 
     def switch(store: Any, db: sqlite3.Connection, contents: Any, dead: Any, packs: Any) -> None:
         for name in packs:
-            store.vfs.unlink(switching.pack_path(store, name), missing_ok=True)
+            store.vfs.unlink(pack_path(store, name), missing_ok=True)
         store.vfs.sync_dir(store.place.layout.pack_dir(store.place.agent))
         real(store, db, contents, dead, packs)
 
