@@ -236,7 +236,10 @@ def images(disk: Disk, step: int, rng: random.Random, more: int = 8) -> Iterator
     for number in range(more):
         chosen = {one: rng.choice((KEPT, KEPT, GONE, ZEROED, TORN)) for one in writes}
         named = {one: rng.random() < 0.6 for one in changes}
-        catalog = -rng.randint(1, max(states, 1))
-        yield disk.image(
-            step, f"random {number}", lambda it, chosen=chosen: chosen[it], lambda it, named=named: named[it], catalog
-        )  # type: ignore[misc]
+        yield _drawn(disk, step, f"random {number}", chosen, named, -rng.randint(1, max(states, 1)))
+
+
+def _drawn(  # noqa: PLR0917 - what is drawn
+    disk: Disk, step: int, name: str, chosen: dict[tuple[int, int], str], named: dict[int, bool], catalog: int
+) -> Image:
+    return disk.image(step, name, lambda it: chosen[it], lambda it: named[it], catalog)
