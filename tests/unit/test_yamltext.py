@@ -133,7 +133,7 @@ def test_a_blank_text_does_not_import_yaml():
         ("a: " + "9" * 20, 1, "19 digits"),
         ("a: 0." + "9" * 400, 1, "19 digits"),
         ("%YAML 9.9\n---\na: 1", 1, ""),
-        ("a: 1\n" * 20_000, 1, "the limit is 65,536"),
+        ("a: 1\n" * 20_000, 1, "the limit is 24,576"),
         ("a: " + "[" * 17 + "]" * 17, 1, "16 levels"),
         ("- " * 17, 1, "16 levels"),
     ],
@@ -196,12 +196,12 @@ def test_a_bomb_is_refused_in_little_memory(name):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("text", ["[" + "a," * 32_000 + "]", "- \n" * 21_000])
+@pytest.mark.parametrize("text", ["[" + "a," * 10_000 + "]", "- \n" * 8_000])
 def test_too_many_values_are_refused(text):
-    assert "20,000 values" in refusal(text).what
+    assert "5,000 values" in refusal(text).what
 
 
-@pytest.mark.parametrize("text", ["a: " + "b " * 32_000, 'a: "' + r"\n" * 32_000 + '"', "a: " + "x" * 65_000])
+@pytest.mark.parametrize("text", ["a: " + "b " * 12_000, 'a: "' + r"\n" * 12_000 + '"', "a: " + "x" * 24_000])
 def test_a_long_scalar_is_only_text(text):
     tracemalloc.start()
     try:
