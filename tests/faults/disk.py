@@ -239,7 +239,7 @@ def images(disk: Disk, step: int, rng: random.Random, more: int = 8) -> Iterator
         yield _drawn(disk, step, f"random {number}", chosen, named, -rng.randint(1, max(states, 1)))
 
 
-def _drawn(  # noqa: PLR0917 - what is drawn
+def _drawn(
     disk: Disk, step: int, name: str, chosen: dict[tuple[int, int], str], named: dict[int, bool], catalog: int
 ) -> Image:
     return disk.image(step, name, lambda it: chosen[it], lambda it: named[it], catalog)

@@ -16,7 +16,7 @@ from tests.faults.stories import STORIES
 
 OUTSIDE = {"new-link"}
 """Commands whose files lie beside the home, where nothing is recorded."""
-MORE = 40
+MORE = 300
 """Random choices after each step, in the full run."""
 
 
