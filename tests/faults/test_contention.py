@@ -336,6 +336,7 @@ def test_three_times_as_many_moves_as_git(tmp_path: Path, share: float, figure: 
         git += at_once(seconds, of_git(tmp_path / f"git{turn}")) / 2
         ours += at_once(seconds, of_kaivc(tmp_path / f"home{turn}")) / 2
     figure(
-        f"{PROCESSES} processes: {ours:.0f} acknowledged moves a second, git {git:.0f}: {ours / git:.1f} times; aim {AIM}"
+        f"{PROCESSES} processes: {ours:.0f} acknowledged moves a second, git {git:.0f}: {ours / git:.1f} times, "
+        f"where {AIM} are wanted"
     )
     assert ours >= FLOOR * git
