@@ -196,6 +196,12 @@ def _there(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
+def with_directory(path: Path) -> None:
+    """A home without agents, and beside it a directory that somebody works in."""
+    empty(path)
+    _beside(path, "linked", V1)
+
+
 def clean(path: Path) -> None:
     """As three versions, with nothing in the workspace that a version does not hold."""
     three_versions(path)
@@ -283,7 +289,7 @@ STORIES = {
         Story("undo", undoable, _on_bot(lambda agent: agent.undo())),
         Story("redo", redoable, _on_bot(lambda agent: agent.redo())),
         Story("restore", three_versions, _on_bot(lambda agent: agent.restore())),
-        Story("new-link", empty, _on_home(lambda home, path: home.new("bot", link=_beside(path, "linked", V1)))),
+        Story("new-link", with_directory, _on_home(lambda home, path: home.new("bot", link=_beside(path, "linked", V1)))),
         Story("fork", undoable, _on_home(lambda home, _: home.new("cat", source="bot@v1.1.0"))),
         Story("import", empty, _on_home(_import)),
         Story("rename", undoable, _on_home(lambda home, _: home.rename("bot", "cat"))),
