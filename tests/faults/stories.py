@@ -289,7 +289,9 @@ STORIES = {
         Story("undo", undoable, _on_bot(lambda agent: agent.undo())),
         Story("redo", redoable, _on_bot(lambda agent: agent.redo())),
         Story("restore", three_versions, _on_bot(lambda agent: agent.restore())),
-        Story("new-link", with_directory, _on_home(lambda home, path: home.new("bot", link=_beside(path, "linked", V1)))),
+        Story(
+            "new-link", with_directory, _on_home(lambda home, path: home.new("bot", link=_beside(path, "linked", V1)))
+        ),
         Story("fork", undoable, _on_home(lambda home, _: home.new("cat", source="bot@v1.1.0"))),
         Story("import", empty, _on_home(_import)),
         Story("rename", undoable, _on_home(lambda home, _: home.rename("bot", "cat"))),
