@@ -254,9 +254,7 @@ def check_links(files: Files, target_of: Callable[[ObjectId], bytes]) -> None:
         ends[path] = _follow(path, links, ends)
 
 
-def _follow(
-    path: bytes, links: Mapping[bytes, bytes], ends: Mapping[bytes, list[bytes] | None]
-) -> list[bytes] | None:
+def _follow(path: bytes, links: Mapping[bytes, bytes], ends: Mapping[bytes, list[bytes] | None]) -> list[bytes] | None:
     """Resolve a link part by part, as a kernel would, within the tree; where it ends, None if nowhere.
 
     ``ends`` are those of links that were resolved before.

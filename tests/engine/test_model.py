@@ -163,7 +163,6 @@ TestStore.settings = settings(
 # ---------------------------------------------------------------- round trips
 
 
-
 def _means_something(name: bytes) -> bool:
     """Hypothesis also draws the names that it finds in the sources."""
     rules = IgnoreRules()
