@@ -95,9 +95,13 @@ def open(  # noqa: A001 - kaivc.open
     environment = dict(os.environ if environ is None else environ)
     merged = _settings(layout, environment, flags or {})
     catalog = Catalog.open(layout.catalog, merged.lock_wait, scratch=_temp(environment), read_only=read_only)
-    disk = vfs or Vfs()
-    disk.group = bool(catalog.meta()["shared"])
-    return Home(_opened(layout, catalog, merged, disk, environment, actor, clock, progress))
+    try:
+        disk = vfs or Vfs()
+        disk.group = bool(catalog.meta()["shared"])
+        return Home(_opened(layout, catalog, merged, disk, environment, actor, clock, progress))
+    except BaseException:
+        catalog.close()
+        raise
 
 
 def fsck(  # noqa: PLR0913 - a keyword for each thing that a door hands in

@@ -57,6 +57,7 @@ def _item(home: OpenHome, row: AgentRow) -> AgentItem:
         version = versions.current(repo).version if repo.current else None
         if not row.removed_ns:
             workspace = repo.workspace  # says so if a link is lost
+            problem = None if os.path.isdir(workspace) else f"its workspace {workspace} is not there"
     except KaiError as error:  # one agent's damage does not hide the others
         problem = error.what
     return AgentItem(

@@ -124,6 +124,7 @@ class AgentRow(NamedTuple):
 
 
 _AGENT: Kinds = (int, str, int, int, bytes, int)
+_AGENTS = "SELECT id, name, created_ns, op_seq, op_head, removed_ns, checksum FROM agents "
 
 
 def _agent(row: Sequence[Any]) -> AgentRow:
@@ -171,18 +172,26 @@ class Catalog:
         """
         obstacle = "it was opened to be read only" if read_only else readonly.obstacle(path)
         catalog = cls(path, wait, scratch=scratch, obstacle=obstacle)
-        kept = catalog.meta()
+        try:
+            catalog._check_meta()
+        except BaseException:
+            catalog.close()
+            raise
+        return catalog
+
+    def _check_meta(self) -> None:
+        """Raise ChecksumMismatch or UnknownFormat unless this is a catalog of ours."""
+        kept = self.meta()
         found = kept.get("format")
         if not isinstance(kept.get("home_id"), str) or kept.get("object_format") not in FORMATS:
             raise damaged("the home")
-        if type(kept.get("shared")) is not int:
+        if type(kept.get("shared")) is not int or type(found) is not int:
             raise damaged("the home")
         if found != FORMAT:
             raise UnknownFormat(
                 f"the home's catalog has format {found!r}; this release knows {FORMAT}",
                 hint="use the release that wrote it, or a later one",
             )
-        return catalog
 
     @classmethod
     def unread(cls, path: str, wait: float, *, scratch: str) -> Catalog:
@@ -205,10 +214,14 @@ class Catalog:
                 raise _missing(self.path)
             with _mapped():
                 connection = self._connect_to_read() if self.obstacle else self._connect(self.path, "rw")
-                if not self.obstacle:
-                    _keep_log(connection)
-                connection.execute("PRAGMA synchronous=FULL")
-                connection.execute("PRAGMA trusted_schema=OFF")
+                try:
+                    if not self.obstacle:
+                        _keep_log(connection)
+                    connection.execute("PRAGMA synchronous=FULL")
+                    connection.execute("PRAGMA trusted_schema=OFF")
+                except BaseException:
+                    connection.close()
+                    raise
             self._local.mine = (os.getpid(), connection)
         return connection
 
@@ -363,20 +376,18 @@ class Catalog:
 
     def agent(self, name: str) -> AgentRow | None:
         """The agent of that name."""
-        row = self.row(
-            "SELECT id, name, created_ns, op_seq, op_head, removed_ns, checksum FROM agents WHERE name = ?", (name,)
-        )
-        return _agent(row) if row else None
+        row = self.row(_AGENTS + "WHERE name = ?", (name,))
+        if row is None or row[1] != name:  # a damaged name or index hides a row, or gives another: all are looked at
+            return next((it for it in self.agents() if it.name == name), None)
+        return _agent(row)
 
     def agents(self) -> list[AgentRow]:
-        """All agents, removed ones too, by name."""
-        rows = self.rows("SELECT id, name, created_ns, op_seq, op_head, removed_ns, checksum FROM agents ORDER BY name")
-        return [_agent(row) for row in rows]
+        """All agents, removed ones too, by name; read without the index."""
+        return sorted(map(_agent, self.rows(_AGENTS + "NOT INDEXED")), key=lambda it: it.name)
 
     def agent_names(self, *, removed: bool = False) -> list[str]:
         """The names of the agents that live, sorted; with ``removed``, of those too that were removed."""
-        rows = self.rows("SELECT name, removed_ns FROM agents ORDER BY name")
-        return [name for name, removed_ns in rows if is_name(name) and (removed or not removed_ns)]
+        return [row.name for row in self.agents() if removed or not row.removed_ns]
 
     def name_of(self, agent: int) -> str | None:
         """What the agent of that number is called now."""
@@ -456,6 +467,8 @@ def _mapped() -> Iterator[None]:
         raise _translated(error) from error
     except OverflowError as error:  # a number that SQLite cannot hold comes from one that it held, and that grew
         raise damaged("something that counts") from error
+    except UnicodeDecodeError as error:  # what SQLite says of a damaged schema quotes it
+        raise damaged("its own tables") from error
 
 
 def _translated(error: sqlite3.Error) -> KaiError:
@@ -473,7 +486,7 @@ def _translated(error: sqlite3.Error) -> KaiError:
             hint="free some space, then run the command again",
         )
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or any(
-        sign in str(error) for sign in ("no such table", "Could not decode")
+        sign in str(error) for sign in ("no such table", "no such column", "Could not decode")
     ):
         return ChecksumMismatch(
             f"the catalog is damaged: {error}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +19,8 @@ from kaivc.storage.catalog import AgentRow, Catalog, Kinds, checked, checksum, d
 
 GENESIS = bytes(32)
 """What the first op record names as the one before."""
+LAST = "\U0010ffff"
+"""Comes after whatever a name goes on with."""
 
 
 @dataclass(frozen=True)
@@ -84,27 +86,71 @@ def digest_op(record: bytes) -> bytes:
 
 
 def ref(catalog: Catalog, agent: int, name: str) -> ObjectId | None:
-    """What a ref points at."""
-    row = catalog.row("SELECT name, oid, checksum FROM refs WHERE agent = ? AND name = ?", (agent, name))
+    """What a ref points at; ChecksumMismatch if it is missing, and the reflog says that it is there."""
+    row = catalog.row(_REF, (agent, name))
+    if row is None and _is_lost(catalog, agent, name):
+        raise damaged(f"ref {name}")
     return ObjectId(checked(row, f"ref {name}", (str, bytes))[1]) if row else None
 
 
+_REF = "SELECT name, oid, checksum FROM refs WHERE agent = ? AND name = ?"
+
+
+def _is_lost(catalog: Catalog, agent: int, name: str) -> bool:
+    """Whether a ref that was not found should be there: a flipped bit in a key hides a row.
+
+    Others may write meanwhile, so each side is asked twice.
+    """
+    return (
+        _should_be(catalog, agent, name)
+        and catalog.row(_REF, (agent, name)) is None
+        and _should_be(catalog, agent, name)
+    )
+
+
+def _should_be(catalog: Catalog, agent: int, name: str) -> bool:
+    """Whether the newest move of a ref left it pointing at something."""
+    sql = "SELECT new FROM reflog WHERE agent = ? AND ref = ? ORDER BY seq DESC LIMIT 1"
+    row = catalog.row(sql, (agent, name))
+    return row is not None and row[0] is not None
+
+
+def _moved(catalog: Catalog, agent: int, prefix: str) -> set[RefName]:
+    """The refs below a prefix that were ever moved."""
+    sql = "SELECT DISTINCT ref FROM reflog WHERE agent = ? AND ref >= ? AND ref < ?"
+    return {RefName(name) for (name,) in catalog.rows(sql, (agent, prefix, prefix + LAST))}
+
+
+def _lost(catalog: Catalog, agent: int, moved: set[RefName], found: Collection[RefName]) -> list[RefName]:
+    """The refs that should be there beside those that were found."""
+    return [name for name in sorted(moved.difference(found)) if _is_lost(catalog, agent, name)]
+
+
 def refs(catalog: Catalog, agent: int, prefix: str) -> dict[RefName, ObjectId]:
-    """All refs whose name begins with ``prefix``, by name."""
+    """All refs whose name begins with ``prefix``, by name; ChecksumMismatch if the reflog knows of one more."""
     rows = catalog.rows(
         "SELECT name, oid, checksum FROM refs WHERE agent = ? AND name >= ? AND name < ? ORDER BY name",
-        (agent, prefix, prefix + "\U0010ffff"),
+        (agent, prefix, prefix + LAST),
     )
-    return {RefName(row[0]): ObjectId(checked(row, f"ref {row[0]}", (str, bytes))[1]) for row in rows}
+    found = {RefName(row[0]): ObjectId(checked(row, f"ref {row[0]}", (str, bytes))[1]) for row in rows}
+    for name in _lost(catalog, agent, _moved(catalog, agent, prefix), found):
+        raise damaged(f"ref {name}")
+    return found
 
 
 def ref_names(catalog: Catalog, agent: int, prefix: str) -> list[RefName]:
-    """The names that begin with ``prefix``, as they stand there: a damaged row hides no other."""
+    """The names that begin with ``prefix``: a damaged row hides no other.
+
+    One whose name is damaged goes by the one that the reflog knows.
+    """
     rows = catalog.rows(
         "SELECT name FROM refs WHERE agent = ? AND name >= ? AND name < ? ORDER BY name",
-        (agent, prefix, prefix + "\U0010ffff"),
+        (agent, prefix, prefix + LAST),
     )
-    return [RefName(name) for (name,) in rows]
+    found = [RefName(name) for (name,) in rows]
+    moved = _moved(catalog, agent, prefix)
+    lost = _lost(catalog, agent, moved, found)
+    return sorted([*lost, *(name for name in found if name in moved or not lost)])
 
 
 def put_ref(db: sqlite3.Connection, agent: int, name: str, oid: bytes | None) -> None:
@@ -129,9 +175,7 @@ def append_op(db: sqlite3.Connection, home: str, agent: AgentRow, op: Op, moves:
     return seq, record
 
 
-def put_reflog(
-    db: sqlite3.Connection, agent: int, seq: int, op: Op, moves: Sequence[Move], first: int = 0
-) -> None:
+def put_reflog(db: sqlite3.Connection, agent: int, seq: int, op: Op, moves: Sequence[Move], first: int = 0) -> None:
     """Write the moves of an op into the reflog; ``first`` is the place of the first one within the op."""
     for ordinal, move in enumerate(moves, first):
         values = (
@@ -227,6 +271,9 @@ def reflog_of_ref(
         _REFLOG + f"AND ref IN ({marks}) AND seq > ? AND verb NOT IN (?, ?) ORDER BY seq DESC LIMIT ?",
         (agent, *names, since, RENAME, REMOVE, limit),
     )
+    for row in rows:
+        if row[2] not in names:  # a damaged index leads to another row
+            raise damaged(f"reflog entry {row[0]}")
     return [_entry(row) for row in rows]
 
 
@@ -255,8 +302,9 @@ def put_intent(db: sqlite3.Connection, agent: int, kind: str, payload: bytes) ->
 
 
 def intents(catalog: Catalog, agent: int) -> list[IntentRow]:
-    """What is to be done, in order."""
-    rows = catalog.rows("SELECT id, kind, payload, checksum FROM intents WHERE agent = ? ORDER BY id", (agent,))
+    """What is to be done, in order; read without the index, which might hide some of it."""
+    sql = "SELECT id, kind, payload, checksum FROM intents NOT INDEXED WHERE agent = ? ORDER BY id"
+    rows = catalog.rows(sql, (agent,))
     found = []
     for number, kind, payload, stored in rows:
         checked((kind, payload, stored), f"intent {number}", (str, bytes))

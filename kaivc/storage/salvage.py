@@ -136,6 +136,9 @@ def _connect(path: str, scratch: str) -> sqlite3.Connection:
         db.execute("PRAGMA trusted_schema=OFF")
         db.execute("BEGIN")
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except UnicodeDecodeError as error:  # what SQLite says of a damaged schema quotes it
+        db.close()
+        raise sqlite3.DatabaseError("its tables are not described by text") from error
     except BaseException:
         db.close()
         raise
