@@ -7,7 +7,7 @@ WORKERS ?= 2
 SOURCES := $(wildcard kaivc tests scripts examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format format-check lint types architecture reference torture lock tools clean
+.PHONY: help demo test faults check format format-check lint types architecture reference torture lock tools clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -23,9 +23,12 @@ demo: $(READY)  ## show what kai does, from a new agent to a rollback
 	$(BIN)/python scripts/demo.py
 
 test: $(READY)  ## run the test suite with coverage
-	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -n $(WORKERS) --ignore tests/faults --cov --cov-report=term-missing:skip-covered
 
-check: format-check lint types architecture test  ## everything that CI checks
+faults: $(READY)  ## cut the power, fail the disk, kill, rot and fuzz: a tenth of what `make torture` does
+	$(BIN)/python -m pytest -n $(WORKERS) tests/faults
+
+check: format-check lint types architecture test faults  ## everything that CI checks
 	$(BIN)/python scripts/coverage_floor.py
 
 format: $(READY)  ## format the sources, and fix what lint can fix
