@@ -49,7 +49,9 @@ class DirTree:
             self._make(name, above, path)
         try:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if create:
+                raise RefusedPath(f"{show(path)} went away while it was written to", path=show(path)) from error
             raise
         except OSError as error:
             raise _refused(path, error) from error
