@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from typing import Any, Protocol, cast
-
-import typer
 
 from kaivc.cli.escape import escape_lines
 from kaivc.cli.invocation import Invocation, as_json
@@ -16,10 +12,6 @@ from kaivc.errors import InternalError, KaiError, UnreadablePath
 
 USAGE, INTERRUPTED = 2, 130
 MAX_LINE = 2000
-
-# The base of all that the parser raises. typer carries its own copy of click in some releases and takes the
-# package in others; only the subclass is exported by name.
-UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
 
 class Misuse(KaiError):
@@ -33,6 +25,8 @@ def report(error: Exception, invocation: Invocation) -> int:
     """Say on stderr what went wrong; the exit code."""
     invocation.clear()
     if invocation.debug:
+        import traceback
+
         traceback.print_exception(error, file=sys.stderr)
     known = understood(error)
     if invocation.json:
@@ -47,8 +41,6 @@ def understood(error: Exception) -> KaiError:
     """Any exception as one of ours."""
     if isinstance(error, KaiError):
         return error
-    if isinstance(error, UsageError):
-        return _misuse(cast("_Misread", error))
     if isinstance(error, PermissionError) and error.filename is not None:
         return UnreadablePath(f"{error.filename}: {error.strerror}", path=str(error.filename))
     if isinstance(error, FileNotFoundError) and _is_nowhere():
@@ -66,22 +58,6 @@ def _is_nowhere() -> bool:
     except FileNotFoundError:
         return True
     return False
-
-
-class _Misread(Protocol):
-    message: str
-    ctx: typer.Context | None
-
-    def format_message(self) -> str:
-        """With the name of the parameter."""
-
-
-def _misuse(error: _Misread) -> Misuse:
-    possible = getattr(error, "possibilities", None)
-    what = error.message if possible else error.format_message()
-    command = error.ctx.command_path if error.ctx else "kai"
-    hint = f"did you mean {', '.join(possible)}?" if possible else f"see `{command} --help`"
-    return Misuse(what[:1].lower() + what[1:].rstrip("."), hint=hint)
 
 
 def as_text(error: KaiError, paint: Paint) -> list[str]:

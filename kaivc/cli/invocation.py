@@ -32,6 +32,16 @@ class Invocation:
     flags: dict[str, str] = field(default_factory=dict)
     _opened: list[Home] = field(default_factory=list)
 
+    def take(self, option: str, value: str | bool) -> bool:
+        """One of ``arguments.EVERYWHERE``; whether its value makes sense."""
+        if option != "config":
+            setattr(self, option, value)
+            return True
+        key, sign, text = str(value).partition("=")
+        if sign and key:
+            self.flags[key] = text
+        return bool(sign and key)
+
     # ------------------------------------------------------------ the home
 
     @property

@@ -12,7 +12,8 @@ from typing import Any
 
 import typer
 
-from kaivc.cli.app import CONTEXT, VERBS, _everywhere, build, load
+from kaivc.cli.app import VERBS
+from kaivc.cli.parser import CONTEXT, _everywhere, build, load
 from kaivc.errors import KaiError
 from tests.cli import error_page
 from tests.cli.schema import load_schema, told

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kaivc.api import Agent
-from kaivc.cli.app import VERBS, load
+from kaivc.cli.app import VERBS
+from kaivc.cli.parser import load
 from kaivc.ops import cat as reading
 from tests.cli.conftest import Kai
 from tests.cli.doors import KAI, process

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kaivc import __version__
-from kaivc.cli.app import VERBS, build, load
+from kaivc.cli.app import VERBS
+from kaivc.cli.parser import build, load
 from tests.cli.doors import process
 
 

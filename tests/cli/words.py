@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from kaivc.cli import app
+from kaivc.cli import app, parser
 from kaivc.settings import READERS, Isolation
 from tests.conftest import ROOT
 
@@ -68,11 +68,11 @@ def summary(text: str | None) -> str:
 
 def text() -> str:
     """The file."""
-    everywhere = {name: (kind(it), it.help or "") for it in app._everywhere() for name in it.opts if name[0] == "-"}
+    everywhere = {name: (kind(it), it.help or "") for it in parser._everywhere() for name in it.opts if name[0] == "-"}
     everywhere |= dict.fromkeys(("-h", "--help"), ("", "Tell what it does and takes."))
     commands = {}
     for verb in app.VERBS:
-        command = app.load(verb)
+        command = parser.load(verb)
         own = {name: it for name, it in options(command).items() if name not in everywhere}
         commands[verb] = (summary(command.help), positionals(command), own)
     settings = sorted([*READERS, *(f"isolation.{name}" for name in Isolation.__dataclass_fields__ if name != "given")])

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kaivc.cli import arguments, render
+from kaivc.cli.arguments import Argument
 from kaivc.cli.escape import escape_path
 from kaivc.cli.invocation import Invocation
 
 
 def agent_link(
-    ctx: typer.Context,
+    door: Invocation,
     agent: arguments.Agent,
-    directory: Annotated[str, typer.Argument(metavar="DIR", help="Where its workspace is now.")],
+    directory: Annotated[str, Argument(metavar="DIR", help="Where its workspace is now.")],
 ) -> None:
     """Tell where a linked workspace lies now.
 
     For an agent made with `kai new --link`, whose directory was moved or made anew.
     """
-    door: Invocation = ctx.obj
     done = door.open().link(agent, directory)
     door.answer(
         lambda: {**render.plain(done), "workspace": render.path(done.workspace), "before": render.path(done.before)},

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kaivc.cli import render
+from kaivc.cli.arguments import Option
 from kaivc.cli.escape import escape, escape_path
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
@@ -17,11 +16,10 @@ if TYPE_CHECKING:
 
 
 def agent_list(
-    ctx: typer.Context,
-    everyone: Annotated[bool, typer.Option("--all", help="Those too that were removed.")] = False,
+    door: Invocation,
+    everyone: Annotated[bool, Option("--all", help="Those too that were removed.")] = False,
 ) -> None:
     """List the agents of a home."""
-    door: Invocation = ctx.obj
     known = door.open().listing(removed=everyone)
     door.answer(
         lambda: {"agents": [_document(it) for it in known.agents]},

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import typer
-
 from kaivc.cli import arguments, render
 from kaivc.cli.escape import escape_path
 from kaivc.cli.invocation import Invocation
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def agent_remove(
-    ctx: typer.Context,
+    door: Invocation,
     agent: arguments.Agent,
     reason: arguments.Reason = "",
     dry_run: arguments.DryRun = False,
@@ -27,7 +25,6 @@ def agent_remove(
     What its workspace holds and no version does is saved as a backup first. Its
     name is not used again.
     """
-    door: Invocation = ctx.obj
     done = door.open().remove(agent, reason=reason, dry_run=dry_run)
     door.answer(lambda: _document(done), lambda: _text(done, door.paint, dry_run=dry_run))
 

@@ -6,9 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kaivc.cli import findings, render
+from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.escape import escape
 from kaivc.cli.failures import Misuse
 from kaivc.cli.invocation import Invocation, as_json
@@ -24,18 +23,18 @@ DIFFERS = 1
 
 
 def audit(
-    ctx: typer.Context,
+    door: Invocation,
     revision: Annotated[
         str | None,
-        typer.Argument(metavar="[AGENT[@REV]]", help="The agent, or one version of it; all agents unless said."),
+        Argument(metavar="[AGENT[@REV]]", help="The agent, or one version of it; all agents unless said."),
     ] = None,
-    html: Annotated[bool, typer.Option("--html", help="The report as an HTML page, to the file or to stdout.")] = False,
+    html: Annotated[bool, Option("--html", help="The report as an HTML page, to the file or to stdout.")] = False,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report to a file; `-` is stdout.")
+        str | None, Option("--output", "-o", metavar="FILE", help="Write the report to a file; `-` is stdout.")
     ] = None,
     expect_head: Annotated[
         str | None,
-        typer.Option("--expect-head", metavar="HEAD", help="A head that an earlier audit gave: the log must hold it."),
+        Option("--expect-head", metavar="HEAD", help="A head that an earlier audit gave: the log must hold it."),
     ] = None,
 ) -> int:
     """Recompute what versions are made of, and report what differs.
@@ -44,7 +43,6 @@ def audit(
     """
     from kaivc.revisions import split
 
-    door: Invocation = ctx.obj
     agent, rev = split(revision) if revision is not None else (None, None)
     file = None if output == STDOUT else output
     if html and file is None and door.json:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kaivc.cli import arguments, render
+from kaivc.cli.arguments import Argument
 from kaivc.cli.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -15,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def cat(
-    ctx: typer.Context,
+    door: Invocation,
     revision: arguments.AgentRev,
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A file, from the top of the version.")],
+    path: Annotated[str, Argument(metavar="PATH", help="A file, from the top of the version.")],
 ) -> None:
     """Print a file of a version, byte for byte.
 
@@ -25,7 +24,6 @@ def cat(
     """
     from kaivc.revisions import split
 
-    door: Invocation = ctx.obj
     agent, rev = split(revision)
     found = door.agent(agent).cat(path, rev or "current")
     if door.json:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kaivc.cli import arguments, render
+from kaivc.cli.arguments import Argument
 from kaivc.cli.escape import escape
 from kaivc.cli.invocation import Invocation
 
 
 def checkout(
-    ctx: typer.Context,
+    door: Invocation,
     revision: arguments.AgentRev,
-    directory: Annotated[str, typer.Argument(metavar="DIR", help="Where to: absent or empty.")],
+    directory: Annotated[str, Argument(metavar="DIR", help="Where to: absent or empty.")],
 ) -> None:
     """Write the files of a version to a directory of their own."""
     from kaivc.revisions import split
 
-    door: Invocation = ctx.obj
     agent, rev = split(revision)
     done = door.agent(agent).checkout(rev or "current", directory)
     files = render.counted(done.files, "file")

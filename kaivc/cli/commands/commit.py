@@ -6,53 +6,36 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from kaivc.cli import arguments, render
+from kaivc.cli.arguments import Option
 from kaivc.cli.failures import Misuse
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
-from kaivc.cli.verb import Verb
 
 if TYPE_CHECKING:
     from kaivc.ops.commit import Committed
 
-LEVELS = ("patch", "minor", "major")
-
-
-class Parser(Verb):
-    """``--bump`` may stand alone: it is ``--bump patch`` then."""
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Say the level where none is said."""
-        end = args.index("--") if "--" in args else len(args)
-        followed = zip(args[:end], [*args[1:end], ""], strict=False)
-        filled = ["--bump=patch" if it == "--bump" and then not in LEVELS else it for it, then in followed]
-        return super().parse_args(ctx, [*filled, *args[end:]])
-
 
 def commit(  # noqa: PLR0913, PLR0917 - one for each option
-    ctx: typer.Context,
+    door: Invocation,
     agent: arguments.Agent,
     bump: Annotated[
         Literal["patch", "minor", "major"] | None,
-        typer.Option("--bump", help="Count from the highest number there is. [default: patch]"),
+        Option("--bump", alone="patch", help="Count from the highest number there is. [default: patch]"),
     ] = None,
-    version: Annotated[str | None, typer.Option("--version", metavar="X.Y.Z", help="The number itself.")] = None,
+    version: Annotated[str | None, Option("--version", metavar="X.Y.Z", help="The number itself.")] = None,
     notes: Annotated[
         list[str] | None,
-        typer.Option("-m", "--notes", metavar="TEXT", help="What is new; each further one is a paragraph."),
+        Option("-m", "--notes", metavar="TEXT", help="What is new; each further one is a paragraph."),
     ] = None,
     notes_file: Annotated[
-        str | None, typer.Option("--notes-file", metavar="FILE", help="Read the notes from FILE; `-` is stdin.")
+        str | None, Option("--notes-file", metavar="FILE", help="Read the notes from FILE; `-` is stdin.")
     ] = None,
-    author: Annotated[
-        str | None, typer.Option("--author", metavar="AUTHOR", help='Who made it, as "Name <mail>".')
-    ] = None,
+    author: Annotated[str | None, Option("--author", metavar="AUTHOR", help='Who made it, as "Name <mail>".')] = None,
     snapshot_type: Annotated[
-        Literal["manual", "auto"], typer.Option("--type", help="Whether a person or a program asked for it.")
+        Literal["manual", "auto"], Option("--type", help="Whether a person or a program asked for it.")
     ] = "manual",
-    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Make a version even if nothing changed.")] = False,
+    allow_empty: Annotated[bool, Option("--allow-empty", help="Make a version even if nothing changed.")] = False,
     op_id: arguments.OpId = None,
 ) -> None:
     """Record the workspace as a version.
@@ -64,7 +47,6 @@ def commit(  # noqa: PLR0913, PLR0917 - one for each option
     if notes and notes_file is not None:
         raise Misuse("--notes and --notes-file exclude each other", hint="give one of them")
     text = "\n\n".join(notes or ()) if notes_file is None else _read(notes_file)
-    door: Invocation = ctx.obj
     done = door.agent(agent).record(
         bump=bump,
         version=version,

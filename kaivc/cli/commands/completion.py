@@ -5,16 +5,14 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Annotated, Literal
 
-import typer
-
+from kaivc.cli.arguments import Argument
 from kaivc.cli.invocation import Invocation
 
 
 def completion(
-    ctx: typer.Context,
-    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
+    door: Invocation,
+    shell: Annotated[Literal["bash", "zsh", "fish"], Argument(metavar="SHELL", help="bash, zsh or fish.")],
 ) -> None:
     """Print what lets a shell complete the words of kai."""
-    door: Invocation = ctx.obj
     script = files("kaivc.cli").joinpath("shells", f"kai.{shell}").read_text("utf-8")
     door.answer(lambda: {"shell": shell, "script": script}, script.splitlines)

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kaivc.cli import arguments, render
+from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.escape import escape_path
 from kaivc.cli.failures import Misuse
 from kaivc.cli.invocation import Invocation
@@ -25,17 +24,15 @@ Counts = tuple[bytes, int | None, int | None]
 
 
 def diff(
-    ctx: typer.Context,
-    old: Annotated[str, typer.Argument(metavar="REV", help="AGENT or AGENT@REV.")],
+    door: Invocation,
+    old: Annotated[str, Argument(metavar="REV", help="AGENT or AGENT@REV.")],
     new: Annotated[
-        str | None, typer.Argument(metavar="[REV]", help="A revision of the same agent; the workspace unless said.")
+        str | None, Argument(metavar="[REV]", help="A revision of the same agent; the workspace unless said.")
     ] = None,
-    name_status: Annotated[bool, typer.Option("--name-status", help="Letters and paths only.")] = False,
-    stat: Annotated[bool, typer.Option("--stat", help="Counts of lines only.")] = False,
-    binary: Annotated[
-        bool, typer.Option("--binary", help="A patch that `git apply` takes for files of any kind.")
-    ] = False,
-    context: Annotated[int, typer.Option("-U", metavar="N", min=0, help="Lines around a change.")] = 3,
+    name_status: Annotated[bool, Option("--name-status", help="Letters and paths only.")] = False,
+    stat: Annotated[bool, Option("--stat", help="Counts of lines only.")] = False,
+    binary: Annotated[bool, Option("--binary", help="A patch that `git apply` takes for files of any kind.")] = False,
+    context: Annotated[int, Option("-U", metavar="N", min=0, help="Lines around a change.")] = 3,
     exit_code: arguments.ExitCode = False,
 ) -> int:
     """Show what differs between two revisions.
@@ -44,7 +41,6 @@ def diff(
     """
     from kaivc.revisions import split
 
-    door: Invocation = ctx.obj
     agent, rev = split(old)
     found = door.agent(agent).diff(rev or "current", None if new is None else _other(agent, new))
     if door.json:

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import typer
-
 from kaivc.cli import render
 from kaivc.cli.escape import escape
 from kaivc.cli.invocation import Invocation
@@ -20,11 +18,10 @@ if TYPE_CHECKING:
 COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
-def doctor(ctx: typer.Context) -> int:
+def doctor(door: Invocation) -> int:
     """Check what this machine and this home give."""
     from kaivc import api
 
-    door: Invocation = ctx.obj
     found = api.doctor(door.place, flags=door.flags, terminal=_terminal())
     door.answer(lambda: _document(found), lambda: _text(found, door.paint))
     return int(found.problems > 0)

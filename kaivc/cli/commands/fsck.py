@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kaivc.cli import arguments, findings, render
+from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.escape import escape
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def fsck(
-    ctx: typer.Context,
-    agent: Annotated[str | None, typer.Argument(metavar="[AGENT]", help="The agent; all agents unless said.")] = None,
+    door: Invocation,
+    agent: Annotated[str | None, Argument(metavar="[AGENT]", help="The agent; all agents unless said.")] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Make right what can be; what is in the way goes to .kai/quarantine.")
+        bool, Option("--repair", help="Make right what can be; what is in the way goes to .kai/quarantine.")
     ] = False,
     dry_run: arguments.DryRun = False,
 ) -> None:
@@ -34,7 +33,6 @@ def fsck(
     """
     from kaivc import api
 
-    door: Invocation = ctx.obj
     found = api.fsck(
         door.place, agent, repair=repair or dry_run, dry_run=dry_run, flags=door.flags, progress=door.progress
     )

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kaivc.cli import arguments, render
 from kaivc.cli.agents import each
+from kaivc.cli.arguments import Argument
 from kaivc.cli.escape import escape
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
@@ -23,8 +22,8 @@ WHY = {"age": "older than `backups.max_age`", "bytes": "over `backups.max_bytes`
 
 
 def gc(
-    ctx: typer.Context,
-    agent: Annotated[str | None, typer.Argument(metavar="[AGENT]", help="The agent; all agents unless said.")] = None,
+    door: Invocation,
+    agent: Annotated[str | None, Argument(metavar="[AGENT]", help="The agent; all agents unless said.")] = None,
     dry_run: arguments.DryRun = False,
 ) -> None:
     """Give back the space of what no name leads to any more.
@@ -32,7 +31,6 @@ def gc(
     Versions always stay. Backups expire by number, age and size; what is said to go
     is said before anything is done.
     """
-    door: Invocation = ctx.obj
 
     def say(plan: GcPlan) -> None:
         if not door.json:

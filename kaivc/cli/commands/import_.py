@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from kaivc.cli import arguments, render
+from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.escape import escape
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
@@ -17,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def import_(
-    ctx: typer.Context,
-    directory: Annotated[str, typer.Argument(metavar="DIR", help="The tree; it is only read.")],
-    layout: Annotated[Literal["folders"], typer.Option("--layout", help="How it is laid out.")],
+    door: Invocation,
+    directory: Annotated[str, Argument(metavar="DIR", help="The tree; it is only read.")],
+    layout: Annotated[Literal["folders"], Option("--layout", help="How it is laid out.")],
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="What to call the agent. [default: as DIR is called]")
+        str | None, Option("--name", metavar="NAME", help="What to call the agent. [default: as DIR is called]")
     ] = None,
     author: Annotated[
-        str | None, typer.Option("--author", metavar="AUTHOR", help='Who made the versions, as "Name <mail>".')
+        str | None, Option("--author", metavar="AUTHOR", help='Who made the versions, as "Name <mail>".')
     ] = None,
     dry_run: arguments.DryRun = False,
 ) -> None:
@@ -32,7 +31,6 @@ def import_(
 
     Each folder becomes a version, all at once or none.
     """
-    door: Invocation = ctx.obj
     done = door.open().import_(directory, layout=layout, name=name, author=author, dry_run=dry_run)
     door.answer(lambda: _document(done), lambda: _text(done, door.paint))
 

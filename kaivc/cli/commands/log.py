@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kaivc.cli import arguments, render
+from kaivc.cli.arguments import Option
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
 
@@ -16,15 +15,14 @@ if TYPE_CHECKING:
 
 
 def log(
-    ctx: typer.Context,
+    door: Invocation,
     revision: arguments.AgentRev,
     limit: arguments.Limit = None,
-    oneline: Annotated[bool, typer.Option("--oneline", help="One line for each version.")] = False,
+    oneline: Annotated[bool, Option("--oneline", help="One line for each version.")] = False,
 ) -> None:
     """Show a version and those before it, newest first."""
     from kaivc.revisions import split
 
-    door: Invocation = ctx.obj
     agent, rev = split(revision)
     history = door.agent(agent).log(rev or "current", limit=limit)
     door.answer(

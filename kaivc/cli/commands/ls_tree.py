@@ -6,9 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kaivc.cli import arguments, render
+from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.failures import Misuse
 from kaivc.cli.invocation import Invocation
 
@@ -17,25 +16,24 @@ if TYPE_CHECKING:
 
 
 def ls_tree(  # noqa: PLR0913, PLR0917 - one for each option
-    ctx: typer.Context,
+    door: Invocation,
     revision: arguments.AgentRev,
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PATH...]", help="From the top; `dir` is the directory, `dir/` what it holds."),
+        Argument(metavar="[PATH...]", help="From the top; `dir` is the directory, `dir/` what it holds."),
     ] = None,
-    recursive: Annotated[bool, typer.Option("-r", help="Go into directories.")] = False,
-    show_trees: Annotated[bool, typer.Option("-t", help="Show directories also where they are gone into.")] = False,
-    only_trees: Annotated[bool, typer.Option("-d", help="Show directories only.")] = False,
-    long: Annotated[bool, typer.Option("-l", "--long", help="Show the sizes of files.")] = False,
-    null: Annotated[bool, typer.Option("-z", help="End lines with NUL, and quote no path.")] = False,
-    name_only: Annotated[bool, typer.Option("--name-only", help="Show paths only.")] = False,
+    recursive: Annotated[bool, Option("-r", help="Go into directories.")] = False,
+    show_trees: Annotated[bool, Option("-t", help="Show directories also where they are gone into.")] = False,
+    only_trees: Annotated[bool, Option("-d", help="Show directories only.")] = False,
+    long: Annotated[bool, Option("-l", "--long", help="Show the sizes of files.")] = False,
+    null: Annotated[bool, Option("-z", help="End lines with NUL, and quote no path.")] = False,
+    name_only: Annotated[bool, Option("--name-only", help="Show paths only.")] = False,
 ) -> None:
     """List the files and directories of a version, as git does."""
     from kaivc.revisions import split
 
     if long and name_only:
         raise Misuse("-l and --name-only exclude each other", hint="give one of them")
-    door: Invocation = ctx.obj
     agent, rev = split(revision)
     found = door.agent(agent).ls_tree(
         rev or "current",

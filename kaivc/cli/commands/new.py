@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kaivc.cli import render
+from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.escape import escape
 from kaivc.cli.failures import Misuse
 from kaivc.cli.invocation import Invocation
@@ -19,22 +18,21 @@ if TYPE_CHECKING:
 
 
 def new(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
+    door: Invocation,
+    name: Annotated[str, Argument(metavar="NAME", help="What to call it.")],
     source: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--from",
             metavar="AGENT@REV|DIR",
             help="Begin with the versions up to REV of AGENT; or fill its workspace with a copy of DIR.",
         ),
     ] = None,
-    link: Annotated[str | None, typer.Option("--link", metavar="DIR", help="Let DIR itself be its workspace.")] = None,
+    link: Annotated[str | None, Option("--link", metavar="DIR", help="Let DIR itself be its workspace.")] = None,
 ) -> None:
     """Make an agent: empty, of a directory, or a fork of another."""
     if source is not None and link is not None:
         raise Misuse("--from and --link exclude each other", hint="give one of them")
-    door: Invocation = ctx.obj
     made = door.open().make(name, source=source, link=link)
     door.answer(lambda: _document(made), lambda: _text(made, door.paint))
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import typer
-
 from kaivc.cli import arguments, render
 from kaivc.cli.invocation import Invocation
 
 
 def redo(
-    ctx: typer.Context,
+    door: Invocation,
     agent: arguments.Agent,
     reason: arguments.Reason = "",
     dry_run: arguments.DryRun = False,
@@ -20,6 +18,5 @@ def redo(
 
     Any other move since then leaves nothing to redo.
     """
-    door: Invocation = ctx.obj
     plan = door.agent(agent).redo(reason=reason, dry_run=dry_run, live=live, op_id=op_id)
     door.answer(lambda: render.moved(plan), lambda: render.move_text(plan, door.paint, dry_run=dry_run))

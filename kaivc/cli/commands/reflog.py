@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kaivc.cli import arguments, render
+from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.escape import escape
 from kaivc.cli.failures import Misuse
 from kaivc.cli.invocation import Invocation
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def reflog(
-    ctx: typer.Context,
+    door: Invocation,
     agent: arguments.Agent,
     ref: Annotated[
-        str | None, typer.Argument(metavar="[REF]", help="A branch or a full ref name; `current` unless said.")
+        str | None, Argument(metavar="[REF]", help="A branch or a full ref name; `current` unless said.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="The moves of every ref.")] = False,
+    every: Annotated[bool, Option("--all", help="The moves of every ref.")] = False,
     limit: arguments.Limit = None,
 ) -> None:
     """Show each move of a ref, newest first.
@@ -34,7 +33,6 @@ def reflog(
     """
     if every and ref is not None:
         raise Misuse("--all and a ref exclude each other", hint="give one of them")
-    door: Invocation = ctx.obj
     moves = door.agent(agent).reflog(None if every else ref or "current", limit=limit)
     door.answer(lambda: _document(moves), lambda: _text(moves, door.paint))
 

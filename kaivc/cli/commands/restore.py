@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kaivc.cli import arguments, render
+from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.invocation import Invocation
 
 
 def restore(
-    ctx: typer.Context,
+    door: Invocation,
     agent: arguments.Agent,
     paths: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[PATH...]", help="Files and directories, from the top of the workspace; all unless said."
-        ),
+        Argument(metavar="[PATH...]", help="Files and directories, from the top of the workspace; all unless said."),
     ] = None,
-    source: Annotated[str, typer.Option("--from", metavar="REV", help="The version to take them from.")] = "current",
+    source: Annotated[str, Option("--from", metavar="REV", help="The version to take them from.")] = "current",
     dry_run: arguments.DryRun = False,
     live: arguments.Live = False,
     op_id: arguments.OpId = None,
@@ -28,6 +25,5 @@ def restore(
 
     `current` stays. What no version holds is saved as a backup first.
     """
-    door: Invocation = ctx.obj
     plan = door.agent(agent).restore(*(paths or ()), source=source, dry_run=dry_run, live=live, op_id=op_id)
     door.answer(lambda: render.moved(plan), lambda: render.move_text(plan, door.paint, dry_run=dry_run))

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kaivc.cli import render
+from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.failures import Misuse
 from kaivc.cli.invocation import Invocation
 
 
 def rev_parse(
-    ctx: typer.Context,
+    door: Invocation,
     revisions: Annotated[
         list[str],
-        typer.Argument(metavar="AGENT[@REV]...", help="Agents, each with a revision of it; `current` unless said."),
+        Argument(metavar="AGENT[@REV]...", help="Agents, each with a revision of it; `current` unless said."),
     ],
-    short: Annotated[bool, typer.Option("--short", help="The first digits only, as many as are needed.")] = False,
-    tree: Annotated[bool, typer.Option("--tree", help="The id of the tree, not of the commit.")] = False,
-    tag: Annotated[bool, typer.Option("--tag", help="The id of the version's tag, not of the commit.")] = False,
+    short: Annotated[bool, Option("--short", help="The first digits only, as many as are needed.")] = False,
+    tree: Annotated[bool, Option("--tree", help="The id of the tree, not of the commit.")] = False,
+    tag: Annotated[bool, Option("--tag", help="The id of the version's tag, not of the commit.")] = False,
 ) -> None:
     """Print the commit ids of revisions, one on each line."""
     from kaivc.errors import NoSuchRevision
@@ -27,7 +26,6 @@ def rev_parse(
 
     if short + tree + tag > 1:
         raise Misuse("--short, --tree and --tag exclude each other", hint="give one of them")
-    door: Invocation = ctx.obj
     home = door.open()
     found = []
     for text in revisions:

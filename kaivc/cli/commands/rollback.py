@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import typer
-
 from kaivc.cli import arguments, picker, render
+from kaivc.cli.arguments import Option
 from kaivc.cli.failures import report
 from kaivc.cli.invocation import Invocation
 from kaivc.errors import InvalidRollbackVersion
@@ -17,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def rollback(  # noqa: PLR0913, PLR0917 - one for each option
-    ctx: typer.Context,
+    door: Invocation,
     agent: arguments.Agent,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="REV", help="The version; without it, a terminal offers a choice.")
+        str | None, Option("--to", metavar="REV", help="The version; without it, a terminal offers a choice.")
     ] = None,
     reason: arguments.Reason = "",
     dry_run: arguments.DryRun = False,
-    force: Annotated[bool, typer.Option("--force", help="Make a damaged view anew from the store.")] = False,
+    force: Annotated[bool, Option("--force", help="Make a damaged view anew from the store.")] = False,
     live: arguments.Live = False,
     keep: Annotated[
         list[str] | None,
-        typer.Option("--keep", metavar="PATH", help="Leave a file or directory as it is; may be repeated."),
+        Option("--keep", metavar="PATH", help="Leave a file or directory as it is; may be repeated."),
     ] = None,
     op_id: arguments.OpId = None,
 ) -> None:
@@ -37,7 +36,6 @@ def rollback(  # noqa: PLR0913, PLR0917 - one for each option
     `current` points at it then, and the workspace holds its files; what no version
     holds is saved first. `kai undo` takes it back.
     """
-    door: Invocation = ctx.obj
     known = door.agent(agent)
 
     def move(rev: str) -> MovePlan:

@@ -8,26 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
-import typer
-
 from kaivc.cli import arguments, render
+from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.invocation import Invocation
 
 STDOUT, STDERR = 1, 2
 
 
 def run(
-    ctx: typer.Context,
+    door: Invocation,
     agent: arguments.Agent,
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- CMD...]", help="What to run; the manifest's entry unless said.")
+        list[str] | None, Argument(metavar="[-- CMD...]", help="What to run; the manifest's entry unless said.")
     ] = None,
     dirty: Annotated[
-        bool, typer.Option("--dirty", help="Run even if logic, config or lock files differ from current.")
+        bool, Option("--dirty", help="Run even if logic, config or lock files differ from current.")
     ] = False,
 ) -> int:
     """Run the agent in its workspace, and exit with its code."""
-    door: Invocation = ctx.obj
     known = door.agent(agent)
     with _stdout_for_the_document() if door.json else _as_it_is():
         ran = known.run(*(command or ()), dirty=dirty)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import typer
-
 from kaivc.cli import arguments, render
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
@@ -15,11 +13,10 @@ if TYPE_CHECKING:
     from kaivc.ops.show import Shown
 
 
-def show(ctx: typer.Context, revision: arguments.AgentRev) -> None:
+def show(door: Invocation, revision: arguments.AgentRev) -> None:
     """Show what a version says and holds."""
     from kaivc.revisions import split
 
-    door: Invocation = ctx.obj
     agent, rev = split(revision)
     shown = door.agent(agent).show(rev or "current")
     door.answer(lambda: _document(shown), lambda: _text(shown, door.paint))

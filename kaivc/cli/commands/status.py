@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kaivc.cli import arguments, render
 from kaivc.cli.agents import Answers, each
+from kaivc.cli.arguments import Argument
 from kaivc.cli.escape import escape, escape_path
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
@@ -20,12 +19,11 @@ Rows = tuple[tuple[str, str, str], ...]
 
 
 def status(
-    ctx: typer.Context,
-    agent: Annotated[str | None, typer.Argument(metavar="[AGENT]", help="The agent; all unless said.")] = None,
+    door: Invocation,
+    agent: Annotated[str | None, Argument(metavar="[AGENT]", help="The agent; all unless said.")] = None,
     exit_code: arguments.ExitCode = False,
 ) -> int:
     """Show how the workspace stands to the version in force."""
-    door: Invocation = ctx.obj
     found = each(door, agent, lambda it: it.status())
     door.answer(
         lambda: {"agents": [_document(it) for it in found.results], "failed": found.documents()},

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kaivc.cli import findings, render
 from kaivc.cli.agents import Answers, each
+from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
 from kaivc.errors import ChecksumMismatch
@@ -18,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def verify(
-    ctx: typer.Context,
+    door: Invocation,
     revision: Annotated[
         str | None,
-        typer.Argument(metavar="[AGENT[@REV]]", help="The agent, or one version of it; all agents unless said."),
+        Argument(metavar="[AGENT[@REV]]", help="The agent, or one version of it; all agents unless said."),
     ] = None,
     workspace: Annotated[
-        bool, typer.Option("--workspace", help="Also compare the workspace's logic, config and lock files.")
+        bool, Option("--workspace", help="Also compare the workspace's logic, config and lock files.")
     ] = False,
 ) -> None:
     """Re-hash what versions are made of.
@@ -33,7 +32,6 @@ def verify(
     """
     from kaivc.revisions import split
 
-    door: Invocation = ctx.obj
     agent, rev = split(revision) if revision is not None else (None, "")
     found = each(door, agent, lambda it: it.verify(rev or None, workspace=workspace))
     door.answer(

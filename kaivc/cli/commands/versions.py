@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import typer
-
 from kaivc.cli import arguments, render
 from kaivc.cli.escape import escape
 from kaivc.cli.invocation import Invocation
@@ -18,12 +16,11 @@ if TYPE_CHECKING:
     from kaivc.ops.versions import VersionList
 
 
-def versions(ctx: typer.Context, agent: arguments.Agent) -> None:
+def versions(door: Invocation, agent: arguments.Agent) -> None:
     """List all versions of an agent, lowest number first.
 
     Exit with 4 if one of them cannot be read; the others are listed.
     """
-    door: Invocation = ctx.obj
     known = door.agent(agent).versions()
     document = {"versions": render.versions(known), "damaged": [asdict(it) for it in known.damaged]}
     door.answer(lambda: {**render.plain(known), **document}, lambda: _text(known, door.paint))
