@@ -17,7 +17,6 @@ import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from kaivc.errors import InvalidName, KaiError, NoSuchHome, UnreadablePath
 from kaivc.layout import Layout, find_home
 from kaivc.names import Actor
 from kaivc.ports import Clock, Progress, silent
+from kaivc.records import dataclass, replace
 from kaivc.repository import OpenHome, Repository
 from kaivc.settings import Layer, Local, Settings
 from kaivc.storage.catalog import Catalog

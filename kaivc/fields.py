@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from kaivc import yamltext
 from kaivc.errors import KaiError
 from kaivc.names import nearest
+from kaivc.records import dataclass
 from kaivc.yamltext import Node, Value, shown
 
 Checked = TypeVar("Checked")

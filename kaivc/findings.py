@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from kaivc.records import dataclass
 from kaivc.storage.damage import Damage, Severity
 
 

@@ -18,13 +18,13 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from kaivc.errors import InvalidLayout, InvalidName, UnreadablePath
 from kaivc.layout import META_FILE
 from kaivc.names import Version, nearest
+from kaivc.records import dataclass, replace
 from kaivc.storage.gitobjects import LAST_SECOND
 from kaivc.trees import show
 from kaivc.versions import SNAPSHOT_TYPES, check_notes

@@ -10,11 +10,11 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 
 from kaivc import inforce, intents, mounts, settings, trees, versions
 from kaivc.errors import KaiError, StorageFailed
 from kaivc.machine import PROBLEM, WARNING, Found, Line, ok, told
+from kaivc.records import dataclass, values
 from kaivc.repository import OpenHome, Repository
 from kaivc.roots import live_manifest
 from kaivc.settings import Layer, SecretFile, Settings
@@ -57,14 +57,14 @@ def _home(it: Patient) -> Found:
 def _settings(it: Patient) -> Found:
     """What differs from the defaults, and from where: the nearest text that sets it."""
     default, said = Settings(), 0
-    for field in fields(Settings):
-        if field.name == "isolation":
+    for name, usual in values(default).items():
+        if name == "isolation":
             continue
-        source = next((layer.source for layer in reversed(it.layers) if field.name in layer.values), None)
-        value = getattr(it.home.settings, field.name)
-        if source is not None and value != getattr(default, field.name):
+        source = next((layer.source for layer in reversed(it.layers) if name in layer.values), None)
+        value = getattr(it.home.settings, name)
+        if source is not None and value != usual:
             said += 1
-            yield ok(f"{_key(field.name)} is {_shown(value)}, from {source}")
+            yield ok(f"{_key(name)} is {_shown(value)}, from {source}")
     for name in sorted(it.home.settings.isolation.given):
         source = next((layer.source for layer in reversed(it.layers) if name in layer.isolation.given), "")
         value = getattr(it.home.settings.isolation, name)

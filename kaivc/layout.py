@@ -12,9 +12,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from kaivc.errors import NoSuchHome
+from kaivc.records import dataclass
 
 KAI = ".kai"
 UNFINISHED = ".new"

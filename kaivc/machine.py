@@ -13,9 +13,9 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from kaivc.errors import KaiError
+from kaivc.records import dataclass
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 RELEASED_NS = 1_767_225_600_000_000_000

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from kaivc import intents, refs
 from kaivc.dirtree import DirTree
@@ -17,6 +16,7 @@ from kaivc.layout import UNFINISHED
 from kaivc.manifest import Manifest, StateClass
 from kaivc.materialise import check_tree_links, plain_mode, write_file
 from kaivc.names import RefUpdate
+from kaivc.records import dataclass
 from kaivc.repository import Intent, OpenHome, Repository
 from kaivc.storage import index, journal
 from kaivc.storage.catalog import AgentRow, put_agent

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from functools import cached_property
 from typing import Any, Final
@@ -17,6 +16,7 @@ from typing import Any, Final
 from kaivc.errors import InvalidManifest
 from kaivc.fields import MIB, Field, root
 from kaivc.patterns import MAX_PATTERNS, Patterns
+from kaivc.records import dataclass, field
 from kaivc.settings import Isolation, read_isolation, secret_name
 from kaivc.yamltext import shown
 

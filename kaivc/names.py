@@ -6,10 +6,10 @@ Every name that reaches a path or a ref passes through here, so that what is bui
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import NewType
 
 from kaivc.errors import InvalidName
+from kaivc.records import dataclass
 
 ObjectId = NewType("ObjectId", bytes)
 """The raw id of a git object: 20 bytes in a SHA-1 home, 32 in a SHA-256 home."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -17,6 +16,7 @@ from kaivc.errors import ChecksumMismatch, Incompatible, InvalidManifest, KaiErr
 from kaivc.ignore import IGNORE_FILE, MAX_BYTES, IgnoreRules
 from kaivc.manifest import Manifest, StateClass, strictest
 from kaivc.names import ObjectId, check_op_id
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.sqlitefiles import SIDE_SUFFIXES
 from kaivc.storage.gitobjects import (

@@ -5,9 +5,8 @@ Ids and digests are in hex, versions as ``v1.2.3``, times in nanoseconds since 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kaivc.findings import Finding
+from kaivc.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from kaivc.errors import ChecksumMismatch, Collected
 from kaivc.names import ObjectId, ReflogEntry, RefName, heads_prefix
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.settings import Settings
 from kaivc.versions import AgentVersion

@@ -7,7 +7,6 @@ dots and the digits of a commit have none; every other form begins with a word o
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
@@ -23,6 +22,7 @@ from kaivc.names import (
     nearest,
     version_ref,
 )
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.storage import index
 from kaivc.storage.pack import RecordKind

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from kaivc import yamltext
 from kaivc.errors import InvalidSettings
 from kaivc.fields import DAY, GIB, KIB, MIB, TIB, Field, root
 from kaivc.names import Actor, check_name
+from kaivc.records import dataclass, field, replace
 from kaivc.yamltext import Node
 
 FULL, PARTIAL = "full", "partial"

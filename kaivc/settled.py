@@ -9,12 +9,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 
 from kaivc import inspection
 from kaivc.errors import LockTimeout, NoSuchAgent, StorageFailed
 from kaivc.findings import Finding
 from kaivc.inspection import Inspected
+from kaivc.records import dataclass, replace
 from kaivc.repository import OpenHome, Repository
 from kaivc.storage import fsck, salvage
 from kaivc.storage.catalog import AgentRow

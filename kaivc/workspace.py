@@ -11,7 +11,6 @@ import os
 import re
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 
 from kaivc import sqlitefiles
 from kaivc.capture import Capture
@@ -21,6 +20,7 @@ from kaivc.materialise import plain_mode, write_file
 from kaivc.names import ObjectId
 from kaivc.plans import RestorePlan, Write, parents
 from kaivc.reading import is_settled, signature
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.sinks import HashSink
 from kaivc.sqlitefiles import SIDE_SUFFIXES, Guards

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kaivc.errors import KaiError
+from kaivc.records import dataclass
 
 if TYPE_CHECKING:
     import yaml

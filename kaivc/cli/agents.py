@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kaivc.cli.failures import report
 from kaivc.cli.invocation import Invocation
 from kaivc.errors import KaiError
+from kaivc.records import dataclass, field
 
 if TYPE_CHECKING:
     from kaivc.api import Agent

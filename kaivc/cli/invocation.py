@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from kaivc.cli.progress import Line
 from kaivc.cli.terminal import Paint, is_terminal, wants_color
 from kaivc.errors import StorageFailed
 from kaivc.ports import Progress, silent
+from kaivc.records import dataclass, field
 
 if TYPE_CHECKING:
     from kaivc.api import Agent, Home

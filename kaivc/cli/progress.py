@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TextIO
+
+from kaivc.records import dataclass, field
 
 AFTER = 1.0
 EVERY = 0.1

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kaivc.cli.escape import escape, escape_lines, escape_path
 from kaivc.cli.terminal import Paint
+from kaivc.records import values
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -42,7 +42,7 @@ def plain(result: DataclassInstance) -> Document:
 
 
 def _values(result: DataclassInstance) -> Iterator[tuple[str, Any]]:
-    return ((it.name, getattr(result, it.name)) for it in fields(result) if not it.name.startswith("_"))
+    return ((name, value) for name, value in values(result).items() if not name.startswith("_"))
 
 
 def path(name: str | bytes) -> Document:
@@ -69,7 +69,7 @@ def changes(rows: Iterable[tuple[str, ...]]) -> list[Document]:
 
 def version(it: AgentVersion) -> Document:
     """One version."""
-    return asdict(it)
+    return values(it)
 
 
 def versions(them: Iterable[AgentVersion]) -> list[Document]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
 from typing import Literal
+
+from kaivc.records import dataclass
 
 Status = Literal["A", "D", "M", "T"]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kaivc import leases, links
 from kaivc.errors import RefusedWorkspace
+from kaivc.records import dataclass
 from kaivc.repository import OpenHome
 from kaivc.roots import refuse_link
 

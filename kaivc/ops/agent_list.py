@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from kaivc import versions
 from kaivc.errors import KaiError
+from kaivc.records import dataclass
 from kaivc.repository import OpenHome, Repository
 from kaivc.storage import index
 from kaivc.storage.catalog import AgentRow

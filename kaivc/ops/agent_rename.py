@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
-from dataclasses import dataclass, replace
 
 from kaivc import intents, leases, making, relocation
 from kaivc.errors import KaiError, NameTaken, OutcomeUnknown
 from kaivc.names import Absent, Exactly, ObjectId, RefName, RefUpdate, check_name, heads_prefix, tags_prefix
+from kaivc.records import dataclass, replace
 from kaivc.repository import Landed, OpenHome, Repository
 from kaivc.settings import Local
 from kaivc.storage import journal

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +12,7 @@ from kaivc import inspection, recheck, recount, revisions, settled, versions
 from kaivc.errors import ChecksumMismatch, InvalidName, KaiError, NoSuchRevision
 from kaivc.findings import Finding
 from kaivc.names import ObjectId, Version, current_ref, tags_prefix, version_ref
+from kaivc.records import dataclass, field
 from kaivc.report import AgentReport, AuditReport, MoveReport, Recheck
 from kaivc.repository import OpenHome, Repository
 from kaivc.storage import fsck, salvage

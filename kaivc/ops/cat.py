@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from kaivc import paths, revisions, trees
 from kaivc.errors import ChecksumMismatch, NoSuchPath, TooLarge, hit
 from kaivc.names import ObjectId
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.storage.gitobjects import DIRECTORY, Kind
 from kaivc.storage.store import ObjectStore

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from kaivc import materialise, retention, revisions, trees
 from kaivc.dirtree import DirTree
 from kaivc.errors import TargetNotEmpty
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.roots import refuse_root
 from kaivc.versions import AgentVersion

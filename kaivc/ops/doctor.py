@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kaivc import health, machine
 from kaivc.errors import KaiError
 from kaivc.health import Patient
 from kaivc.machine import PROBLEM, WARNING, Line, Machine
+from kaivc.records import dataclass
 
 
 @dataclass(frozen=True)

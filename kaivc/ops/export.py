@@ -6,10 +6,10 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 
 from kaivc.errors import ChecksumMismatch, NoVersionYet, TargetNotEmpty
 from kaivc.names import ObjectId, current_ref, tags_prefix
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.roots import refuse_root
 from kaivc.storage.gitobjects import DIRECTORY, Kind, decode_commit, decode_tag, decode_tree

@@ -7,7 +7,6 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 
 from kaivc import inspection, intents, repairing, settled
 from kaivc.errors import KaiError, NoSuchAgent
@@ -15,6 +14,7 @@ from kaivc.findings import Finding
 from kaivc.inspection import Inspected
 from kaivc.names import nearest
 from kaivc.rebuilding import Rebuild, RebuildPlan
+from kaivc.records import dataclass, replace
 from kaivc.repository import OpenHome, Repository
 from kaivc.storage import fsck as core
 from kaivc.storage import gather, homefile, newcatalog, oldcatalog, salvage

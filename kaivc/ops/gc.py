@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 
 from kaivc import intents, making, retention, reversal, versions, views
 from kaivc.errors import InvalidName, LockTimeout, NameTaken, StorageError, StorageFailed
 from kaivc.layout import KAI
 from kaivc.names import Exactly, ObjectId, ReflogEntry, RefName, RefUpdate, check_name, current_ref
+from kaivc.records import dataclass
 from kaivc.repository import OpenHome, Repository
 from kaivc.retention import SECOND, Backup
 from kaivc.storage import gc as records

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
 
 from kaivc.errors import HomeExists, InvalidSettings, RefusedWorkspace, StorageFailed
 from kaivc.layout import Layout, find_home
+from kaivc.records import dataclass
 from kaivc.storage import homefile
 from kaivc.storage.catalog import Catalog
 from kaivc.storage.gitobjects import FORMATS

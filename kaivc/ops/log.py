@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
 
 from kaivc import revisions, versions
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.versions import AgentVersion
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from kaivc import paths, revisions, trees
 from kaivc.errors import hit
 from kaivc.names import ObjectId
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.storage.gitobjects import DIRECTORY, Entry
 

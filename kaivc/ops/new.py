@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from kaivc import forking, links, making
 from kaivc.capture import Capture
@@ -11,6 +10,7 @@ from kaivc.copying import Origin, copy_in
 from kaivc.errors import InvalidName, NoSuchAgent
 from kaivc.forking import Forked
 from kaivc.names import check_name
+from kaivc.records import dataclass
 from kaivc.repository import OpenHome, Repository
 from kaivc.roots import refuse_link, refuse_root
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from kaivc import versions
 from kaivc.errors import ChecksumMismatch, NoSuchRevision
 from kaivc.names import ObjectId, ReflogEntry, RefName, backup_ref, current_ref, heads_prefix, nearest
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from kaivc import intents, paths, revisions, trees, versions
 from kaivc.capture import Capturer
 from kaivc.movement import Move, MovePlan, Mover, landed_before
+from kaivc.records import replace
 from kaivc.repository import Repository
 from kaivc.sinks import HashSink
 from kaivc.versions import AgentVersion

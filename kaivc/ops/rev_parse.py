@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kaivc import revisions
 from kaivc.names import Version, version_ref
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 
 

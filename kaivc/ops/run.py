@@ -7,7 +7,6 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from types import FrameType
 
 from kaivc import intents, leases, trees, versions
@@ -15,6 +14,7 @@ from kaivc.dirtree import DirTree
 from kaivc.drift import drifted
 from kaivc.errors import ChecksumMismatch, MissingSecret, NoEntry, TooLarge
 from kaivc.manifest import Manifest, StateClass
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.roots import live_manifest
 from kaivc.settings import SecretFile

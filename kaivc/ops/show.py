@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from kaivc import retention, revisions, trees, versions
 from kaivc.errors import hit
 from kaivc.manifest import FileClass
 from kaivc.names import Version, version_ref
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.versions import AgentVersion
 

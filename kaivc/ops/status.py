@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from kaivc import inforce, intents, leases, trees, versions
 from kaivc.capture import Capture, Capturer
 from kaivc.errors import KaiError
 from kaivc.manifest import DEFAULT
 from kaivc.plans import difference
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.sinks import HashSink
 from kaivc.storage import caches

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from kaivc import intents, reversal
 from kaivc.errors import NothingToUndo
 from kaivc.movement import MovePlan, Mover, landed_before
 from kaivc.names import ReflogEntry, current_ref
+from kaivc.records import replace
 from kaivc.repository import Repository
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kaivc import inspection, revisions, versions
 from kaivc.drift import drifted
 from kaivc.errors import ChecksumMismatch, InvalidName
 from kaivc.findings import Finding
 from kaivc.names import Version, version_ref
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.versions import AgentVersion
 from kaivc.walk import Root, Walk

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import overload
 
 from kaivc import versions as known
 from kaivc.errors import ChecksumMismatch
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.versions import AgentVersion, DamagedVersion
 

@@ -7,11 +7,11 @@ newest record and of all that it names, each by the SHA-256 of the one before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
+from kaivc.records import dataclass
 from kaivc.storage.gitobjects import MalformedObject
 from kaivc.storage.journal import GENESIS, Move, Op, digest_op, encode_op
 

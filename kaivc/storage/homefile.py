@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 
+from kaivc.records import dataclass
 from kaivc.storage.catalog import FORMAT
 from kaivc.storage.gitobjects import FORMATS, ObjectFormat
 from kaivc.vfs import Vfs

@@ -10,11 +10,11 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from kaivc.errors import LockTimeout
 from kaivc.layout import Layout
+from kaivc.records import dataclass, field
 from kaivc.storage import index, journal
 from kaivc.storage.catalog import AgentRow, Catalog, checksum, put_agent
 from kaivc.storage.index import ObjectRow, PackRow

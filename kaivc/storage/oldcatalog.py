@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
+from kaivc.records import dataclass, field
 from kaivc.storage import salvage
 from kaivc.storage.catalog import AgentRow
 from kaivc.storage.chain import OpRecord, read_op

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
+from kaivc.records import dataclass, replace
 from kaivc.storage.chain import OpRecord, read_op
 from kaivc.storage.gather import AgentFacts, Place
 from kaivc.storage.gitobjects import MalformedObject

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from kaivc.cli import arguments, findings, render
@@ -12,6 +11,7 @@ from kaivc.cli.escape import escape
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
 from kaivc.errors import ChecksumMismatch
+from kaivc.records import values
 
 if TYPE_CHECKING:
     from kaivc.findings import Finding
@@ -64,7 +64,7 @@ def _plan_document(plan: RepairPlan) -> render.Document:
         "finishes": plan.finishes,
         "catalog": rebuild is not None,
         "agents": [_agent_document(it) for it in rebuild.agents] if rebuild else [],
-        "packs": [asdict(it) for it in rebuild.packs] if rebuild else [],
+        "packs": [values(it) for it in rebuild.packs] if rebuild else [],
         "scratch": list(rebuild.scratch) if rebuild else [],
         "follow": list(plan.follow),
     }
@@ -74,7 +74,7 @@ def _agent_document(it: AgentPlan) -> render.Document:
     return {
         **render.plain(it),
         "lost_ops": [{"first": first, "last": last} for first, last in it.lost_ops],
-        "healed": [asdict(healed) for healed in it.healed],
+        "healed": [values(healed) for healed in it.healed],
     }
 
 

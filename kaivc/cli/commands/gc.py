@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from kaivc.cli import arguments, render
@@ -13,6 +12,7 @@ from kaivc.cli.escape import escape
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
 from kaivc.errors import ChecksumMismatch
+from kaivc.records import values
 
 if TYPE_CHECKING:
     from kaivc.api import Agent
@@ -56,12 +56,12 @@ def gc(
 
 def _document(it: Collected) -> render.Document:
     plan = {**render.plain(it.plan), **{name: _packs(it.plan, name) for name in ("delete", "rewrite", "leftover")}}
-    plan["expired"] = [asdict(backup) for backup in it.plan.expired]
+    plan["expired"] = [values(backup) for backup in it.plan.expired]
     return {"agent": it.plan.agent, "plan": plan, "done": render.plain(it.done) if it.done else None}
 
 
 def _packs(plan: GcPlan, name: str) -> list[render.Document]:
-    return [asdict(pack) for pack in getattr(plan, name)]
+    return [values(pack) for pack in getattr(plan, name)]
 
 
 # ---------------------------------------------------------------- text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from kaivc.cli import arguments, render
@@ -11,6 +10,7 @@ from kaivc.cli.escape import escape
 from kaivc.cli.invocation import Invocation
 from kaivc.cli.terminal import Paint
 from kaivc.errors import ChecksumMismatch
+from kaivc.records import values
 
 if TYPE_CHECKING:
     from kaivc.ops.versions import VersionList
@@ -22,7 +22,7 @@ def versions(door: Invocation, agent: arguments.Agent) -> None:
     Exit with 4 if one of them cannot be read; the others are listed.
     """
     known = door.agent(agent).versions()
-    document = {"versions": render.versions(known), "damaged": [asdict(it) for it in known.damaged]}
+    document = {"versions": render.versions(known), "damaged": [values(it) for it in known.damaged]}
     door.answer(lambda: {**render.plain(known), **document}, lambda: _text(known, door.paint))
     if not known.ok:
         damaged = ", ".join(f"v{it.version}" for it in known.damaged)
