@@ -22,8 +22,7 @@ lease       what a running agent holds
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kaivc.api import Agent, Home, doctor, init, open  # noqa: A004 - kaivc.open reads as git.open would
 

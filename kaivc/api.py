@@ -10,14 +10,11 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaivc import __version__
@@ -35,6 +32,8 @@ from kaivc.versions import AgentVersion
 from kaivc.vfs import Vfs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kaivc.movement import MovePlan
     from kaivc.ops.agent_link import Linked
     from kaivc.ops.agent_list import AgentList
@@ -61,6 +60,8 @@ if TYPE_CHECKING:
     from kaivc.ops.versions import VersionList
     from kaivc.report import AuditReport
 
+USER_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
+"""Where the name of a user stands, as `getpass` looks for it."""
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
 MAX_EPOCH_DIGITS = 11
 MAX_CONFIGURATION = 16 << 20
@@ -269,14 +270,20 @@ def _actor(environ: Mapping[str, str], merged: Settings) -> Actor:
         return Actor.parse(environ["KAI_AUTHOR"])
     if merged.author is not None:
         return merged.author
+    user = next(filter(None, map(environ.get, USER_VARIABLES)), None) or _user()
     try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = f"uid{os.getuid()}"
-    try:
-        return Actor.parse(f"{user} <{user}@{socket.gethostname() or 'localhost'}>")
+        return Actor.parse(f"{user} <{user}@{os.uname().nodename or 'localhost'}>")
     except InvalidName:
         return Actor("unknown", "unknown@localhost")
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid{os.getuid()}"
 
 
 @dataclass(frozen=True)
@@ -288,6 +295,8 @@ class Home:
     @property
     def path(self) -> Path:
         """Where it lies."""
+        from pathlib import Path
+
         return Path(self.opened.layout.root)
 
     def agent(self, name: str) -> Agent:
@@ -414,6 +423,8 @@ class Agent:
     @property
     def workspace(self) -> Path:
         """The live directory."""
+        from pathlib import Path
+
         return Path(self.repository.workspace)
 
     @property
@@ -625,6 +636,8 @@ class Agent:
 
     def load(self, rev: str = "current") -> Path:
         """The path of a version's verified view; ChecksumMismatch if it is damaged."""
+        from pathlib import Path
+
         from kaivc import intents, revisions, views
 
         with nullcontext() if self.repository.home.read_only else self.repository.lock():

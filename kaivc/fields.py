@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeVar
 
@@ -158,6 +157,8 @@ class Field:
             raise self.wrong(f"is refused: {bad.what}", bad.hint) from None
 
     def _split(self, line: str) -> list[str]:
+        import shlex  # noqa: PLC0415 - few manifests hold a line for a shell
+
         try:
             return shlex.split(line)
         except ValueError as bad:

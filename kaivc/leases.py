@@ -6,7 +6,6 @@ A lease is a shared lock on a file; the child that runs holds it too, so it ends
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -126,6 +125,8 @@ def quiesced(repo: Repository, manifest: Manifest) -> Iterator[None]:
 
 def command(repo: Repository, name: str, argv: tuple[str, ...], unchanged: str) -> None:
     """Run a command of the manifest in the workspace; CommandFailed unless it ends with 0 in time."""
+    import subprocess  # noqa: PLC0415 - few manifests name one
+
     try:
         done = subprocess.run(  # noqa: S603 - the agent's own command, no shell
             argv,

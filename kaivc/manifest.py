@@ -6,7 +6,6 @@ A manifest may come from a stranger; what it may not decide alone is for its rea
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from enum import IntEnum, StrEnum
@@ -256,6 +255,8 @@ _SECTIONS: Final[dict[str, Callable[[Field], dict[str, Any]]]] = {
 
 def read_counter(data: bytes, pointer: str) -> int:
     """The integer at ``pointer`` in a JSON document of at most MAX_COUNTER_BYTES; ValueError says why not."""
+    import json  # noqa: PLC0415 - few manifests name a counter
+
     if len(data) > MAX_COUNTER_BYTES:
         raise ValueError(f"is {len(data):,} bytes, a counter's file may have {MAX_COUNTER_BYTES:,}")
     try:

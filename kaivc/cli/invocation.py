@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -75,6 +74,8 @@ class Invocation:
         """Where long work says how far it is."""
         if not is_terminal(sys.stderr):
             return silent
+        import shutil
+
         return Line(sys.stderr, shutil.get_terminal_size().columns - 1)
 
     def clear(self) -> None:

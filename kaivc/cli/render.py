@@ -6,7 +6,6 @@ A document has the keys of the frozen result that it shows. Ids are hex; a path 
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -51,6 +50,8 @@ def path(name: str | bytes) -> Document:
     try:
         return {"path": raw.decode()}
     except UnicodeDecodeError:
+        import base64
+
         return {"path": escape_path(raw), "path_b64": base64.b64encode(raw).decode("ascii")}
 
 
