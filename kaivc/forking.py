@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from kaivc import intents, making, revisions, trees, versions
 from kaivc.errors import ChecksumMismatch, InvalidManifest, StorageFailed
@@ -25,6 +24,7 @@ from kaivc.names import (
     heads_prefix,
     version_ref,
 )
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.storage import index
 from kaivc.storage.gitobjects import DIRECTORY, Kind, MalformedObject, Tag, encode_tag
@@ -123,6 +123,7 @@ class _Walk:
         self._source = source
         self._store = source.store
         self._rows: dict[bytes, ObjectRow] = {}
+        self._bases: dict[bytes, ObjectRow] = {}
 
     def run(self, start: AgentVersion) -> Ancestry:
         commits: list[AgentVersion] = []
@@ -139,7 +140,7 @@ class _Walk:
             self._tree(version.tag, version.tree_oid, b"")
             commits.append(version)
             oid = ObjectId(bytes.fromhex(version.parent_commit)) if version.parent_commit else None
-        return Ancestry(tuple(commits), tags, self._rows)
+        return Ancestry(tuple(commits), tags, self._bases | self._rows)
 
     def _tag_of(self, version: AgentVersion) -> Tag | None:
         """The tag that makes a commit a version, if one does."""
@@ -189,8 +190,11 @@ class _Walk:
         self._note(row)
 
     def _note(self, row: ObjectRow) -> None:
+        """Take a record along, with all that it is encoded with."""
         self._rows[row.id] = row
         self._source.home.progress("reading", len(self._rows), None)
+        while row.base is not None and row.base not in self._bases:
+            row = self._bases[row.base] = self._store.require(row.base)
 
     @contextmanager
     def _blamed(self, tag: str, path: bytes) -> Iterator[None]:
@@ -234,7 +238,7 @@ def _copy(source: Repository, writer: StoreWriter, rows: Mapping[bytes, ObjectRo
     wanted = sorted((row for row in rows.values() if row.pack not in shared), key=lambda row: (row.pack, row.offset))
     for number, row in enumerate(wanted):
         source.home.progress("copying", number, len(wanted))
-        writer.copy(row, source.store.record(row))
+        writer.copy(row, source.store.stored(row))
     return sum(row.length for row in wanted)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable
 
@@ -12,7 +11,7 @@ from kaivc.errors import ChecksumMismatch
 from kaivc.healing import Donor
 from kaivc.repository import OpenHome
 from kaivc.stock import Stock
-from kaivc.storage.chunking import chunks
+from kaivc.storage.chunking import cut
 from kaivc.storage.gather import Place
 from kaivc.storage.gitobjects import Kind
 from kaivc.storage.pack import PackWriter, RecordKind
@@ -44,7 +43,8 @@ def write(home: OpenHome, stock: Stock, fresh: list[str], *, shared: bool) -> di
     try:
         for oid, place in stock.facts.objects.items():
             if place.pack in damaged:
-                add(place.kind, oid, stock.content(place))
+                where = writer.append(stock.stored(place))
+                moved[oid] = place._replace(pack=name, offset=where.offset)
         for oid, (_, place) in stock.facts.ops.items():
             if place.pack in damaged:
                 add(place.kind, oid, stock.content(place))
@@ -71,11 +71,9 @@ def _add_file(home: OpenHome, stock: Stock, oid: bytes, donor: Donor, add: Add) 
     digest = stock.format.header(Kind.BLOB, donor.size)
     listing: list[tuple[bytes, int]] = []
     with open(donor.path, "rb") as file:
-        for piece in chunks(file):
-            digest.update(piece)
-            chunk_id = hashlib.sha256(piece).digest()
-            listing.append((chunk_id, len(piece)))
-            add(RecordKind.CHUNK, chunk_id, piece)
+        for piece in (piece for batch in cut(file, took=digest.update) for piece in batch):
+            listing.append((piece.id, len(piece.data)))
+            add(RecordKind.CHUNK, piece.id, bytes(piece.data))
     _same(digest.digest(), oid)
     add(RecordKind.CHUNK_LIST, oid, msgpack.packb(listing))
 

@@ -21,7 +21,6 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 
 from kaivc import findings, inforce, versions
@@ -29,6 +28,7 @@ from kaivc.errors import InvalidName, KaiError
 from kaivc.findings import Finding
 from kaivc.layout import META_FILE, UNFINISHED, link_target
 from kaivc.names import ObjectId, RefName, Version, tags_prefix
+from kaivc.records import dataclass, replace
 from kaivc.repository import OpenHome, Repository
 from kaivc.storage import fsck, gather, homefile, journal
 from kaivc.storage.catalog import AgentRow
@@ -126,9 +126,9 @@ def _named_by(damage: Damage) -> tuple[str, ...]:
 
 
 def _hit(oid: str, check: AgentCheck, taken: dict[str, list[Finding]]) -> list[Finding]:
-    """The paths that a bad object takes along, itself or as a chunk of others."""
-    holders = check.holders.get(oid)
-    return taken.pop(oid, []) if holders is None else [hit for holder in holders for hit in taken.get(holder, [])]
+    """The paths that a bad object takes along: its own, and those of what it is a chunk of or is needed to read."""
+    holders = check.holders.get(oid, [])
+    return taken.pop(oid, []) + [hit for holder in holders for hit in taken.get(holder, [])]
 
 
 def _taken_within(damage: Damage, check: AgentCheck, taken: dict[str, list[Finding]]) -> list[Finding]:

@@ -21,6 +21,7 @@ from kaivc.storage.gitobjects import EXECUTABLE, FILE, SYMLINK, Entry, Kind
 from kaivc.storage.journal import IntentRow, Op
 from kaivc.storage.writer import StoreWriter
 from kaivc.versions import Draft
+from kaivc.views import Notes, evict_if_possible
 from kaivc.workspace import Applier, Displaced
 
 LINK, WORKSPACE, LOG = "link", "workspace", "rollback.log"
@@ -41,16 +42,18 @@ def restore(plan: RestorePlan, backup_number: int) -> Intent:
     return Intent(WORKSPACE, plan.encode(backup_number))
 
 
-def finish(repo: Repository, *, guarded: bool = False, live: bool = False) -> list[str]:
+def finish(repo: Repository, *, guarded: bool = False, live: bool = False, evict: bool = False) -> list[str]:
     """Do everything that is to be done, under the agent's lock; the kinds of what was done.
 
     ``guarded`` says that the caller holds the databases that change. Without it they are locked here, for this is
-    then a restore that was cut; with ``live`` it goes on beside an agent that has them open.
+    then a restore that was cut; with ``live`` it goes on beside an agent that has them open. With ``evict`` views that
+    are too many go as well.
     """
     rows = journal.intents(repo.catalog, repo.id)
-    relocate(repo)  # first of all: the rest goes by the agent's name
+    _relocate(repo, rows)  # first of all: the rest goes by the agent's name
     if not guarded:
         inforce.settle(repo)
+    notes = Notes()
     moved_workspace = any(row.kind == WORKSPACE for row in rows)
     for row in rows:
         if row.kind == WORKSPACE:
@@ -60,19 +63,26 @@ def finish(repo: Repository, *, guarded: bool = False, live: bool = False) -> li
                 journal.drop_intents(db, [row.id])
             _clean_up(repo, row.payload)
         elif row.kind in EFFECTS:
-            EFFECTS[row.kind](repo, sync=moved_workspace)
+            EFFECTS[row.kind](repo, notes, sync=moved_workspace)
     if not guarded:
         _sweep(repo)
+    if evict:
+        evict_if_possible(repo, notes)
     quick = [row.id for row in rows if row.kind in EFFECTS]
     if quick:
         with repo.catalog.transaction(durable=False) as db:
             journal.drop_intents(db, quick)
+            notes.write(repo, db)
     return [row.kind for row in rows]
 
 
 def relocate(repo: Repository) -> None:
     """Do what a rename or a removal that was cut left to do, under the agent's lock."""
-    for row in journal.intents(repo.catalog, repo.id):
+    _relocate(repo, journal.intents(repo.catalog, repo.id))
+
+
+def _relocate(repo: Repository, rows: list[IntentRow]) -> None:
+    for row in rows:
         if row.kind in RELOCATIONS:
             RELOCATIONS[row.kind](repo, row.payload)
             with repo.catalog.transaction() as db:
@@ -115,11 +125,11 @@ def pending(repo: Repository) -> list[str]:
     return [row.kind for row in journal.intents(repo.catalog, repo.id)]
 
 
-def _link(repo: Repository, *, sync: bool) -> None:
-    inforce.link_current(repo, sync=sync)
+def _link(repo: Repository, notes: Notes, *, sync: bool) -> None:
+    inforce.link_current(repo, sync=sync, notes=notes)
 
 
-def _log(repo: Repository, *, sync: bool) -> None:  # noqa: ARG001 - one shape for all effects
+def _log(repo: Repository, notes: Notes, *, sync: bool) -> None:  # noqa: ARG001 - one shape for all effects
     inforce.write_rollback_log(repo)
 
 
@@ -199,13 +209,13 @@ def _amend(
     name = backup_ref(repo.name, number)
     old = repo.ref(name)
     base = versions.describe(repo, old or plan.base)
-    files = trees.flatten(repo.store, base.tree_oid) | late
+    files = {**trees.flatten(repo.store, base.tree_oid), **late}
     now = repo.home.clock.now_ns()
     actor = repo.home.actor
     notes = f"What was written while operation {plan.op} replaced the workspace"
     manifest = versions.manifest_of(repo, versions.describe(repo, plan.base).tree_oid)
     draft = Draft(files, manifest, base, None, notes, "rollback", actor, now // 1_000_000_000)
-    commit = versions.write_commit(writer, draft, fold=False)
+    commit = versions.write_commit(writer, draft, repo.store, fold=False)
     update = RefUpdate(name, Exactly(old) if old else Absent(), commit, actor, notes)
     op = Op("backup", repo.new_op_id(), str(actor), now, notes, backup=number)
     repo.land(writer, [update], op, also=lambda db: journal.drop_intents(db, [intent] if intent is not None else []))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 
 from kaivc import intents, leases, materialise, paths, plans, revisions, trees, versions, views, workspace
 from kaivc.capture import Capture, Capturer
@@ -16,6 +15,7 @@ from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidRollbackVersi
 from kaivc.manifest import DEFAULT, Manifest
 from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref, check_op_id, current_ref
 from kaivc.plans import Planner, RestorePlan
+from kaivc.records import dataclass, replace
 from kaivc.repository import Intent, Repository
 from kaivc.roots import live_manifest
 from kaivc.sinks import HashSink
@@ -260,7 +260,7 @@ class Mover:
         left = dict(plan.left)
         for path in workspace.guard_databases(self._repo, capture, plan, guards):
             full = os.path.join(os.fsencode(self._repo.workspace), path)
-            oid = writer.put_blob(guards.source(full), os.path.getsize(full))
+            oid = writer.put_blob(guards.source(full), os.path.getsize(full), left[path].oid)
             left[path] = capture.files[path] = left[path]._replace(oid=oid)
         return replace(plan, left=left)
 
@@ -334,7 +334,7 @@ class Mover:
             self._repo.home.actor,
             max(0, now_ns // 1_000_000_000),
         )
-        return versions.write_commit(writer, draft, fold=False)
+        return versions.write_commit(writer, draft, self._repo.store, fold=False)
 
     def _describe(self, capture: Capture, plan: RestorePlan, dirty: tuple[bytes, ...]) -> MovePlan:
         to = self._move.to or self._left

@@ -10,12 +10,12 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 
 from kaivc import freshpacks
 from kaivc.errors import InvalidName, StorageFailed
 from kaivc.names import check_name, tags_prefix
 from kaivc.quarantine import set_aside
+from kaivc.records import dataclass, replace
 from kaivc.recovery import Recovery
 from kaivc.repository import OpenHome
 from kaivc.stock import Stock
@@ -325,7 +325,11 @@ class Rebuild:
                 if not listed or not all(any(chunk_id in it for it in held) for chunk_id, _ in listed):
                     continue  # without all of its chunks it is not there: a commit of the same file brings it back
                 size = sum(length for _, length in listed)
-            agent.objects[oid] = (there.pack, ObjectRow(oid, there.kind, 0, there.offset, there.length, size))
+            agent.objects[oid] = (
+                there.pack,
+                ObjectRow(oid, there.kind, 0, there.offset, there.length, size, there.base),
+            )
+        _drop_baseless(agent.objects)
         stock.close()
 
     def _is_linked(self, agent: str, pack: str) -> bool:
@@ -350,6 +354,13 @@ class Rebuild:
         for relative in self.plan.scratch:
             parent = os.path.join(quarantine, os.path.dirname(relative))
             set_aside(vfs, os.path.join(layout.kai, relative), parent)
+
+
+def _drop_baseless(objects: dict[bytes, tuple[str, ObjectRow]]) -> None:
+    """Leave out what is encoded with what is left out: nothing that is needed names it."""
+    while gone := [oid for oid, (_, row) in objects.items() if row.base is not None and row.base not in objects]:
+        for oid in gone:
+            del objects[oid]
 
 
 def _moved(link: Link, moved: dict[bytes, Place]) -> Link:

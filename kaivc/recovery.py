@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from kaivc import versions
 from kaivc.errors import KaiError
@@ -14,7 +15,9 @@ from kaivc.repository import OpenHome
 from kaivc.stock import Source, Stock
 from kaivc.storage.gather import Place
 from kaivc.storage.gitobjects import Kind, ObjectFormat, decode_commit, decode_tag
-from kaivc.storage.pack import RecordKind
+from kaivc.storage.pack import CHAIN, RecordKind
+
+MAX_DEPTH = CHAIN.bit_length()
 
 
 class Recovery:
@@ -38,6 +41,25 @@ class Recovery:
         stock.lost = sorted(missing)
 
     def _find(self, stock: Stock, oid: bytes, kind: int, ref: str) -> bool:
+        return self._find_whole(stock, oid, kind, ref) or self._through_base(stock, oid, kind, ref)
+
+    def _through_base(self, stock: Stock, oid: bytes, kind: int, ref: str, depth: int = 0) -> bool:
+        """By a record that is whole, once the one that it is encoded with is found again."""
+        for place in stock.facts.waiting.get(oid, ()):
+            if place.kind != kind or place.base is None or depth > MAX_DEPTH:
+                continue
+            found = stock.has(place.base, kind) or self._find_whole(stock, place.base, kind, ref)
+            if not found and not self._through_base(stock, place.base, kind, ref, depth + 1):
+                continue
+            with suppress(KaiError, OSError):
+                data = stock.through(place)
+                if self._format.hash(Kind(kind), data) == oid:
+                    origin = "its record, and what that is encoded with"
+                    stock.sources[oid] = Source(kind, partial(stock.through, place), origin, len(data))
+                    return True
+        return False
+
+    def _find_whole(self, stock: Stock, oid: bytes, kind: int, ref: str) -> bool:
         if any(self._from_other(stock, other, oid, kind) for other in self._stocks.values() if other is not stock):
             return True
         if kind == Kind.BLOB:
@@ -101,16 +123,14 @@ class Recovery:
         place = stock.facts.objects.get(oid)
         if place is None or place.kind != RecordKind.CHUNK_LIST:
             return False
-        found = False
-        for chunk_id, size in stock.listed(oid):
-            if chunk_id in stock.facts.objects or chunk_id in stock.sources:
-                continue
-            data = self._look().chunk(chunk_id)
-            if data is None or len(data) != size:
-                return False
-            stock.sources[chunk_id] = Source(RecordKind.CHUNK, _constant(data), "a file that holds it", size)
-            found = True
-        return found
+        listing = stock.listed(oid)
+        wanted = {it for it, _ in listing if it not in stock.facts.objects and it not in stock.sources}
+        found = self._look().chunks(listing, wanted)
+        if found.keys() != wanted:
+            return False
+        for it in found.values():
+            stock.sources[it.id] = Source(RecordKind.CHUNK, it.read, "a file that holds it", it.size)
+        return bool(found)
 
     def _look(self) -> Donors:
         if self._made is None:

@@ -12,8 +12,8 @@ from kaivc.storage.gitobjects import Kind, ObjectFormat
 class BlobSink(Protocol):
     """Takes the bytes of files: a store's writer, or only a hash."""
 
-    def put_blob(self, source: Source, size: int) -> ObjectId:
-        """Take ``size`` bytes; their id."""
+    def put_blob(self, source: Source, size: int, like: ObjectId | None = None) -> ObjectId:
+        """Take ``size`` bytes, of which blob ``like`` perhaps holds the most; their id."""
 
     def contains(self, oid: bytes) -> bool:
         """Whether the bytes of that id need not be read again."""
@@ -25,14 +25,14 @@ class HashSink:
     def __init__(self, object_format: ObjectFormat) -> None:
         self._format = object_format
 
-    def put_blob(self, source: Source, size: int) -> ObjectId:
+    def put_blob(self, source: Source, size: int, like: ObjectId | None = None) -> ObjectId:  # noqa: ARG002 - a sink's
         """The id of ``size`` bytes."""
         digest = self._format.header(Kind.BLOB, size)
         while piece := source.read(1 << 20):
             digest.update(piece)
         return ObjectId(digest.digest())
 
-    def put(self, kind: Kind, data: bytes) -> ObjectId:
+    def put(self, kind: Kind, data: bytes, like: ObjectId | None = None) -> ObjectId:  # noqa: ARG002 - a sink's
         """The id of a whole object."""
         return self._format.hash(kind, data)
 

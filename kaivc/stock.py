@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from kaivc.healing import Donor
-from kaivc.storage import gather, packscan
-from kaivc.storage.gather import AgentFacts, Place
+from kaivc.records import dataclass, field
+from kaivc.storage.gather import AgentFacts, Place, PlaceReader
 from kaivc.storage.gitobjects import (
     DIRECTORY,
     Kind,
@@ -19,11 +17,9 @@ from kaivc.storage.gitobjects import (
     decode_tree,
 )
 from kaivc.storage.oldcatalog import OldAgent
-from kaivc.storage.pack import PackReader, RecordKind
+from kaivc.storage.pack import RecordKind
 from kaivc.storage.rechain import Chain
 from kaivc.storage.store import decode_chunk_list
-
-READERS = 16
 
 
 @dataclass
@@ -56,7 +52,10 @@ class Stock:
     files: dict[bytes, Donor] = field(default_factory=dict)
     lost: list[bytes] = field(default_factory=list)
     whole_lists: set[bytes] = field(default_factory=set)
-    readers: dict[str, PackReader] = field(default_factory=dict)
+    places: PlaceReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.places = PlaceReader(self.directory, self.facts.objects.get)
 
     @property
     def damaged(self) -> list[str]:
@@ -73,19 +72,21 @@ class Stock:
 
     def content(self, place: Place) -> bytes:
         """The content of a record."""
-        reader = self.readers.get(place.pack)
-        if reader is None:
-            while len(self.readers) >= READERS:
-                self.readers.pop(next(iter(self.readers))).close()
-            reader = packscan.open_reader(os.path.join(self.directory, place.pack + gather.SUFFIX))
-            self.readers[place.pack] = reader
-        return reader.payload(reader.header(place.offset))
+        return self.places.content(place)
+
+    def through(self, place: Place) -> bytes:
+        """The content of a record whose base was found again."""
+        base = place.base or b""
+        self.places.know(base, self.files[base].read() if base in self.files else self.read(base))
+        return self.places.content(place)
+
+    def stored(self, place: Place) -> bytes:
+        """A whole record as it is stored."""
+        return self.places.stored(place)
 
     def close(self) -> None:
         """Close all packs."""
-        for reader in self.readers.values():
-            reader.close()
-        self.readers.clear()
+        self.places.close()
 
     def missing(self, refs: dict[str, bytes]) -> dict[bytes, tuple[int, str]]:
         """What is reachable from some refs and cannot be had: by id, the kind that it must be and a ref it is under."""
@@ -162,6 +163,8 @@ class Stock:
             if oid in reached or (place is None and oid not in self.sources):
                 continue
             reached.add(oid)
+            if place is not None and place.base is not None:
+                todo.append(place.base)
             kind = place.kind if place is not None else self.sources[oid].kind
             if kind == RecordKind.CHUNK_LIST:
                 reached |= {chunk_id for chunk_id, _ in self.listed(oid)}

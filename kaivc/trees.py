@@ -26,6 +26,8 @@ from kaivc.storage.gitobjects import (
 from kaivc.storage.store import ObjectStore
 
 Files = Mapping[bytes, Entry]
+FLAT = 3
+"""How many trees are kept flat: that of the version in force, of the next one, and of a view to link from."""
 MAX_DEPTH = 128
 MAX_DIRECTORIES = 1_000_000
 MAX_PATH = 4096
@@ -53,15 +55,33 @@ class Change(NamedTuple):
 # ---------------------------------------------------------------- build and flatten
 
 
-def build(sink: ObjectSink, files: Files, *, fold: bool = True) -> ObjectId:
-    """Add the trees of ``files``; the id of the root.
+def build(
+    sink: ObjectSink, files: Files, *, fold: bool = True, before: Mapping[bytes, ObjectId] | None = None
+) -> ObjectId:
+    """Add the trees of ``files``; the id of the root. ``before`` are the trees of ``directories`` of an earlier state.
 
     RefusedPath if a disk could not hold them; with ``fold``, also if one that folds case could not.
     """
-    return _build(files, lambda data: sink.put(Kind.TREE, data), fold=fold)
+    known = before or {}
+    return _build(files, lambda path, data: sink.put(Kind.TREE, data, known.get(path)), fold=fold)
 
 
-def _build(files: Files, put: Callable[[bytes], ObjectId], *, fold: bool) -> ObjectId:
+def directories(store: ObjectStore, tree: ObjectId) -> dict[bytes, ObjectId]:
+    """The trees of all directories below one, by path; that of the top is ``b""``. ChecksumMismatch for a damaged one.
+
+    Of a tree that passed ``check_size``.
+    """
+    found, todo = {b"": tree}, [b""]
+    while todo:
+        path = todo.pop()
+        for name, entry in listing(store, found[path], path):
+            if entry.mode == DIRECTORY:
+                found[_join(path, name)] = entry.oid
+                todo.append(_join(path, name))
+    return found
+
+
+def _build(files: Files, put: Callable[[bytes, bytes], ObjectId], *, fold: bool) -> ObjectId:
     directories: dict[bytes, dict[bytes, Entry]] = {b"": {}}
     for path, entry in files.items():
         parent, _, name = path.rpartition(b"/")
@@ -80,7 +100,7 @@ def _build(files: Files, put: Callable[[bytes], ObjectId], *, fold: bool) -> Obj
                 hint="spread them over several directories, or list some in .kaiignore",
                 path=show(path),
             )
-        oid = put(data)
+        oid = put(path, data)
         if not path:
             return oid
         parent, _, name = path.rpartition(b"/")
@@ -113,10 +133,16 @@ def _check_listing(directory: bytes, names: Mapping[bytes, Entry]) -> None:
             )
 
 
-def flatten(store: ObjectStore, tree: ObjectId) -> dict[bytes, Entry]:
+def flatten(store: ObjectStore, tree: ObjectId) -> Files:
     """The files of a tree, in git's order of full paths; TooLarge past ``limits.max_files``."""
-    check_size(store, tree)
-    return dict(_walk(store, tree, b""))
+    found = store.flat.get(tree)
+    if found is None:
+        check_size(store, tree)
+        found = dict(_walk(store, tree, b""))
+        while len(store.flat) >= FLAT:
+            del store.flat[next(iter(store.flat))]
+        store.flat[tree] = found
+    return found
 
 
 def _walk(store: ObjectStore, tree: ObjectId, prefix: bytes) -> Iterator[tuple[bytes, Entry]]:

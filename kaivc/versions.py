@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from kaivc import manifest as manifests
 from kaivc import trees
 from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidName, NoSuchRevision, NoVersionYet, hit
 from kaivc.manifest import MANIFEST, FileClass, Manifest
 from kaivc.names import Actor, ObjectId, RefName, Version, tags_prefix, version_ref
+from kaivc.records import dataclass
 from kaivc.repository import Repository
-from kaivc.storage import journal
+from kaivc.storage import caches, journal
 from kaivc.storage.gitobjects import (
     EXECUTABLE,
     FILE,
@@ -31,6 +33,7 @@ from kaivc.storage.gitobjects import (
     encode_commit,
     encode_tag,
 )
+from kaivc.storage.store import ObjectStore
 from kaivc.trees import Files
 from kaivc.yamltext import MAX_BYTES
 
@@ -153,14 +156,20 @@ def check_notes(notes: str) -> str:
     return notes
 
 
-def write_commit(sink: ObjectSink, draft: Draft, *, fold: bool = True) -> ObjectId:
-    """Add the trees and the commit of a draft; the commit's id."""
-    return sink.put(Kind.COMMIT, encode_commit(compose(sink, draft, fold=fold)))
+def write_commit(sink: ObjectSink, draft: Draft, store: ObjectStore, *, fold: bool = True) -> ObjectId:
+    """Add the trees and the commit of a draft, whose parent is in ``store``; the commit's id."""
+    before = None
+    with suppress(ChecksumMismatch):  # what is damaged is not built upon
+        before = trees.directories(store, draft.parent.tree_oid) if draft.parent else None
+    commit = compose(sink, draft, fold=fold, before=before)
+    return sink.put(Kind.COMMIT, encode_commit(commit), commit.parent)
 
 
-def compose(sink: ObjectSink, draft: Draft, *, fold: bool = True) -> Commit:
-    """Add the trees of a draft; the commit that is to be."""
-    tree = trees.build(sink, draft.files, fold=fold)
+def compose(
+    sink: ObjectSink, draft: Draft, *, fold: bool = True, before: Mapping[bytes, ObjectId] | None = None
+) -> Commit:
+    """Add the trees of a draft, in which ``before`` are those of its parent; the commit that is to be."""
+    tree = trees.build(sink, draft.files, fold=fold, before=before)
     values = {
         "Kai-Format": FORMAT,
         "Kai-Version": str(draft.version) if draft.version else "",
@@ -178,7 +187,8 @@ def compose(sink: ObjectSink, draft: Draft, *, fold: bool = True) -> Commit:
 def write_tag(repo: Repository, sink: ObjectSink, draft: Draft, version: Version, commit: ObjectId) -> ObjectId:
     """Add the annotated tag of a version; the tag's id."""
     name = version_ref(repo.name, version).removeprefix("refs/tags/")
-    return sink.put(Kind.TAG, encode_tag(Tag(commit, name, str(draft.actor), draft.time, clean_message(draft.notes))))
+    tag = Tag(commit, name, str(draft.actor), draft.time, clean_message(draft.notes))
+    return sink.put(Kind.TAG, encode_tag(tag), commit)  # it says again much of what the commit says
 
 
 # ---------------------------------------------------------------- reading
@@ -190,6 +200,7 @@ def describe(repo: Repository, oid: ObjectId) -> AgentVersion:
         return of_commit(repo.name, oid, repo.store.commit(oid))
 
 
+@lru_cache(maxsize=16)
 def of_commit(agent: str, oid: ObjectId, commit: Commit) -> AgentVersion:
     """What a commit says, once it is read; MalformedObject if it is none of ours."""
     notes, trailers = parse_message(commit.message)
@@ -265,6 +276,16 @@ def numbers(repo: Repository) -> list[Version]:
     """The numbers of all versions, lowest first."""
     prefix = tags_prefix(repo.name)
     return sorted((Version.parse(name.removeprefix(prefix)) for name in repo.refs(prefix)), key=lambda it: it.key)
+
+
+def highest(repo: Repository) -> Version | None:
+    """The highest number of any version: what is noted, and what was named since. Under the agent's lock."""
+    noted, prefix = caches.highest(repo.catalog, repo.id), tags_prefix(repo.name)
+    if noted is not None and noted[0] <= repo.row().op_seq:
+        since = journal.made_since(repo.catalog, repo.id, prefix, noted[0])
+        with suppress(InvalidName):
+            return max(map(Version.parse, [noted[1], *(name.removeprefix(prefix) for name in since)]))
+    return max(numbers(repo), default=None)
 
 
 @dataclass(frozen=True)

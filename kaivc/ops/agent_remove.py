@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 
 from kaivc import intents, leases, relocation, trees, versions
 from kaivc.capture import Capture, Capturer
 from kaivc.errors import ChecksumMismatch, InvalidManifest, LinkLost, TooLarge
 from kaivc.manifest import DEFAULT, Manifest
 from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref, current_ref
+from kaivc.records import dataclass, replace
 from kaivc.repository import Intent, OpenHome, Repository
 from kaivc.sinks import BlobSink, HashSink
 from kaivc.storage import caches, journal
@@ -178,4 +178,4 @@ class _Removal:
             self._repo.home.actor,
             max(0, now_ns // 1_000_000_000),
         )
-        return versions.write_commit(writer, draft, fold=False)
+        return versions.write_commit(writer, draft, self._repo.store, fold=False)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import sqlite3
 
-from kaivc import intents, leases, trees, versions, views
+from kaivc import intents, leases, trees, versions
 from kaivc.capture import Capture, Capturer
 from kaivc.errors import InvalidName, NothingToCommit, UnsettledFile, VersionTaken
 from kaivc.manifest import DEFAULT
@@ -21,6 +21,7 @@ from kaivc.names import (
     current_ref,
     version_ref,
 )
+from kaivc.records import dataclass
 from kaivc.repository import Landed, Repository
 from kaivc.storage import caches, journal
 from kaivc.storage.journal import Op
@@ -69,15 +70,17 @@ def commit(  # noqa: PLR0913 - a keyword for each flag
         intents.finish(repo)
         if op_id is not None and (done := _landed_before(repo, op_id)):
             return done
-        committer = _Committer(repo, author or repo.home.actor, time)
-        return committer.run(_number(repo, wanted, bump), notes, snapshot_type, op_id, allow_empty=allow_empty)
+        highest = versions.highest(repo)
+        committer = _Committer(repo, author or repo.home.actor, time, highest)
+        return committer.run(
+            _number(repo, wanted, bump, highest), notes, snapshot_type, op_id, allow_empty=allow_empty
+        )
 
 
-def _number(repo: Repository, wanted: Version | None, bump: str | None) -> Version:
+def _number(repo: Repository, wanted: Version | None, bump: str | None, highest: Version | None) -> Version:
     if wanted is None:
-        known = versions.numbers(repo)
         FIRST_VERSION.bump(bump or "patch")
-        return known[-1].bump(bump or "patch") if known else FIRST_VERSION
+        return highest.bump(bump or "patch") if highest else FIRST_VERSION
     tag = repo.ref(version_ref(repo.name, wanted))
     if tag is not None:
         raise VersionTaken(
@@ -104,9 +107,10 @@ def _landed_before(repo: Repository, op_id: str) -> Committed | None:
 
 
 class _Committer:
-    def __init__(self, repo: Repository, author: Actor, time: int | None) -> None:
+    def __init__(self, repo: Repository, author: Actor, time: int | None, highest: Version | None) -> None:
         self._repo = repo
         self._author = author
+        self._highest = highest
         self._now = repo.home.clock.now_ns()
         self._time = self._now // 1_000_000_000 if time is None else time
         if self._time < 0:
@@ -136,11 +140,10 @@ class _Committer:
                 self._author,
                 self._time,
             )
-            oid = versions.write_commit(writer, draft)
+            oid = versions.write_commit(writer, draft, repo.store)
             landed = self._land(writer, capture, draft, number, oid, op_id)
         with intents.landed(f"{repo.name} {number.tag} is committed as {oid.hex()[:12]}"):
-            intents.finish(repo, guarded=True)
-            views.evict_if_possible(repo)
+            intents.finish(repo, guarded=True, evict=True)
             changes = trees.compare(self._base, capture.files)
             return Committed(
                 versions.describe(repo, oid),
@@ -179,10 +182,10 @@ class _Committer:
         ]
         op = Op("commit", op_id or repo.new_op_id(), str(self._author), self._now, reason)
         known = {name: capture.known.get(name, {}) for name in capture.changed}
-        return repo.land(
-            writer,
-            updates,
-            op,
-            [intents.link(), intents.log()],
-            lambda db: caches.put_known_files(db, repo.id, known, repo.home.boot),
-        )
+        highest, seq = max(number, self._highest or number), repo.row().op_seq + 1
+
+        def note(db: sqlite3.Connection) -> None:
+            caches.put_known_files(db, repo.id, known, repo.home.boot)
+            caches.put_highest(db, repo.id, seq, str(highest))
+
+        return repo.land(writer, updates, op, [intents.link(), intents.log()], note)

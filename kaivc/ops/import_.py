@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 
 from kaivc import folders, intents, making, versions
@@ -16,6 +15,7 @@ from kaivc.folders import Folder, FolderTree, wrong
 from kaivc.making import Beginning
 from kaivc.manifest import FileClass
 from kaivc.names import Absent, Actor, ObjectId, RefUpdate, Version, check_name, current_ref, version_ref
+from kaivc.records import dataclass, replace
 from kaivc.repository import OpenHome
 from kaivc.sinks import HashSink
 from kaivc.storage.gitobjects import FORMATS, LAST_SECOND, Kind, encode_commit
@@ -191,7 +191,7 @@ class _Importer:
             commit = versions.compose(self._sink, draft)
         except KaiError as error:
             raise _within(error, folder.name) from error
-        oid = self._sink.put(Kind.COMMIT, encode_commit(commit))
+        oid = self._sink.put(Kind.COMMIT, encode_commit(commit), commit.parent)
         newborn = making.newborn(self._home, self._name)
         self._tags[folder.version] = versions.write_tag(newborn, self._sink, draft, folder.version, oid)
         self._made[folder.version] = versions.of_commit(self._name, oid, commit)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -33,6 +34,11 @@ from kaivc.storage import readonly
 FORMAT = 0
 FORMATS = frozenset(["sha1", "sha256"])
 BUSY_SECONDS = 5.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.0005, 0.005
+"""Seconds between two tries to become the catalog's writer."""
+
+CHECKPOINT_PAGES = 4000
+"""Pages in SQLite's log before they are copied into the catalog: a commit writes about 20, most of them each time."""
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -42,7 +48,7 @@ CREATE TABLE former (name TEXT PRIMARY KEY, agent INTEGER NOT NULL, checksum INT
 CREATE TABLE packs (id INTEGER PRIMARY KEY, agent INTEGER NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,
     committed INTEGER NOT NULL, checksum INTEGER NOT NULL, UNIQUE (agent, name));
 CREATE TABLE objects (agent INTEGER NOT NULL, id BLOB NOT NULL, kind INTEGER NOT NULL, pack INTEGER NOT NULL,
-    offset INTEGER NOT NULL, length INTEGER NOT NULL, size INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    offset INTEGER NOT NULL, length INTEGER NOT NULL, size INTEGER NOT NULL, base BLOB, checksum INTEGER NOT NULL,
     PRIMARY KEY (agent, id)) WITHOUT ROWID;
 CREATE TABLE refs (agent INTEGER NOT NULL, name TEXT NOT NULL, oid BLOB NOT NULL, checksum INTEGER NOT NULL,
     PRIMARY KEY (agent, name)) WITHOUT ROWID;
@@ -54,9 +60,8 @@ CREATE TABLE reflog (agent INTEGER NOT NULL, seq INTEGER NOT NULL, ord INTEGER N
     op_id TEXT NOT NULL, undoes INTEGER, backup INTEGER, workspace INTEGER NOT NULL, checksum INTEGER NOT NULL,
     PRIMARY KEY (agent, seq, ord)) WITHOUT ROWID;
 CREATE INDEX reflog_by_ref ON reflog (agent, ref, seq);
-CREATE TABLE intents (id INTEGER PRIMARY KEY AUTOINCREMENT, agent INTEGER NOT NULL, kind TEXT NOT NULL,
+CREATE TABLE intents (id INTEGER PRIMARY KEY, agent INTEGER NOT NULL, kind TEXT NOT NULL,
     payload BLOB NOT NULL, checksum INTEGER NOT NULL);
-CREATE INDEX intents_by_agent ON intents (agent);
 CREATE TABLE views (agent INTEGER NOT NULL, tag TEXT NOT NULL, used INTEGER NOT NULL, verified_ns INTEGER NOT NULL,
     own_bytes INTEGER NOT NULL, born TEXT NOT NULL, seen TEXT NOT NULL, checksum INTEGER NOT NULL,
     PRIMARY KEY (agent, tag)) WITHOUT ROWID;
@@ -64,6 +69,8 @@ CREATE TABLE seals (agent INTEGER NOT NULL, dev INTEGER NOT NULL, inode INTEGER 
     size INTEGER NOT NULL, mode INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     checksum INTEGER NOT NULL, PRIMARY KEY (agent, dev, inode)) WITHOUT ROWID;
 CREATE TABLE boots (agent INTEGER PRIMARY KEY, boot TEXT NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE highest (agent INTEGER PRIMARY KEY, seq INTEGER NOT NULL, version TEXT NOT NULL,
+    checksum INTEGER NOT NULL);
 CREATE TABLE stat_cache (agent INTEGER NOT NULL, dir BLOB NOT NULL, data BLOB NOT NULL, checksum INTEGER NOT NULL,
     PRIMARY KEY (agent, dir)) WITHOUT ROWID;
 """
@@ -154,7 +161,7 @@ class Catalog:
     def create(cls, path: str, meta: dict[str, Any]) -> Catalog:
         """Make a new catalog with its schema; ``meta`` is kept for good."""
         catalog = cls(path)
-        with _mapped(), catalog._connect(path, "rwc") as db:
+        with _MAPPED, catalog._connect(path, "rwc") as db:
             db.execute("PRAGMA journal_mode=WAL")
         with catalog.transaction() as db:
             for statement in SCHEMA.split(";\n"):
@@ -212,12 +219,14 @@ class Catalog:
             self._local.file = _file_at(self.path)
             if self._local.file is None:
                 raise _missing(self.path)
-            with _mapped():
+            with _MAPPED:
                 connection = self._connect_to_read() if self.obstacle else self._connect(self.path, "rw")
                 try:
                     if not self.obstacle:
                         _keep_log(connection)
                     connection.execute("PRAGMA synchronous=FULL")
+                    self._local.durable = True
+                    connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
                     connection.execute("PRAGMA trusted_schema=OFF")
                 except BaseException:
                     connection.close()
@@ -273,7 +282,7 @@ class Catalog:
 
     def _read(self, sql: str, args: Sequence[Any], fetch: Callable[[sqlite3.Cursor], Any]) -> Any:  # noqa: ANN401 - rows
         if not self.obstacle:
-            with _mapped():
+            with _MAPPED:
                 return fetch(self.db.execute(sql, args))
         for _ in range(readonly.TRIES):
             db = self.db
@@ -295,7 +304,7 @@ class Catalog:
             yield
             return
         db = self.db
-        with _mapped():
+        with _MAPPED:
             db.execute("BEGIN")
         try:
             yield
@@ -311,7 +320,7 @@ class Catalog:
         self.require_writable()
         db = self._begin(durable=durable)
         try:
-            with _mapped():
+            with _MAPPED:
                 yield db
         except BaseException:
             self._roll_back(db)
@@ -324,14 +333,36 @@ class Catalog:
     def _begin(self, *, durable: bool) -> sqlite3.Connection:
         while True:
             db = self.db
-            with _mapped():
-                db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-                db.execute("BEGIN IMMEDIATE")
+            with _MAPPED:
+                if self._local.durable is not durable:
+                    db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                    self._local.durable = durable
+                self._wait_to_begin(db)
             # A repair holds this lock while it swaps the catalog: what is current now stays so until the end.
             if self._local.file == _file_at(self.path):
                 return db
             self._roll_back(db)
             self.close()
+
+    def _wait_to_begin(self, db: sqlite3.Connection) -> None:
+        """Become the one writer. SQLite's own waiting sleeps for up to 100 ms while the lock, held for 1, is free."""
+        waited, pause = 0.0, SHORTEST_PAUSE
+        db.execute("PRAGMA busy_timeout=0")
+        try:
+            while True:
+                try:
+                    db.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY") or waited >= self.wait:
+                        raise
+                else:
+                    return
+                import random  # noqa: PLC0415 - only who waits needs it
+
+                time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads waiters, guards nothing
+                waited, pause = waited + pause, min(2 * pause, LONGEST_PAUSE)
+        finally:
+            db.execute(f"PRAGMA busy_timeout={int(self.wait * 1000)}")
 
     def _roll_back(self, db: sqlite3.Connection) -> None:
         """Give a transaction up; where that fails the connection is let go, which ends it too."""
@@ -408,8 +439,11 @@ class Catalog:
 
 
 def put_agent(db: sqlite3.Connection, agent: AgentRow) -> None:
-    """Write an agent's row."""
-    db.execute("INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?)", (*agent, checksum(*agent)))
+    """Write an agent's row; the index of names is left alone if it has its name already."""
+    sql = "UPDATE agents SET op_seq = ?, op_head = ?, removed_ns = ?, checksum = ? WHERE id = ? AND name = ?"
+    values = (agent.op_seq, agent.op_head, agent.removed_ns, checksum(*agent), agent.id, agent.name)
+    if agent.op_seq == 0 or not db.execute(sql, values).rowcount:
+        db.execute("INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?)", (*agent, checksum(*agent)))
 
 
 def put_former(db: sqlite3.Connection, name: str, agent: int) -> None:
@@ -459,16 +493,24 @@ def _changing() -> LockTimeout:
     )
 
 
-@contextmanager
-def _mapped() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _translated(error) from error
-    except OverflowError as error:  # a number that SQLite cannot hold comes from one that it held, and that grew
-        raise damaged("something that counts") from error
-    except UnicodeDecodeError as error:  # what SQLite says of a damaged schema quotes it
-        raise damaged("its own tables") from error
+class _Mapping:
+    """Turns what SQLite raises within it into an error of ours; it is entered for every statement, so it is plain."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, sqlite3.Error):
+            raise _translated(error) from error
+        if isinstance(error, OverflowError):  # a number that SQLite cannot hold comes from one that it held, and grew
+            raise damaged("something that counts") from error
+        if isinstance(error, UnicodeDecodeError):  # what SQLite says of a damaged schema quotes it
+            raise damaged("its own tables") from error
+
+
+_MAPPED = _Mapping()
 
 
 def _translated(error: sqlite3.Error) -> KaiError:

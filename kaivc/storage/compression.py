@@ -1,4 +1,4 @@
-"""zstd frames with hard limits.
+"""zstd frames with hard limits, alone or with a prefix: other bytes that the frame refers to.
 
 A frame may lie about its size, hold a bomb or trailing bytes; ``decompress`` believes the caller's size only.
 """
@@ -26,18 +26,60 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
 
 
+FAST_FROM = 256 << 10
+"""Bytes of prefix and content from which on one hash table finds as much as two, in less time."""
+
+
+def _prefix_parameters(prefix: int, size: int) -> zstandard.ZstdCompressionParameters:
+    """What measured best for near equal bytes: small tables, which are filled from the whole prefix each time.
+
+    The window spans the content, so that the prefix stays in reach to its end.
+    """
+    table = max(8, (prefix + size).bit_length() - 4)
+    fast = prefix + size > FAST_FROM
+    return zstandard.ZstdCompressionParameters(
+        strategy=zstandard.STRATEGY_FAST if fast else zstandard.STRATEGY_DFAST,
+        window_log=max(10, size.bit_length()),
+        hash_log=table,
+        chain_log=max(6, table - 1),
+        search_log=1,
+        min_match=6 if fast else 5,
+        target_length=int(fast),
+        write_content_size=True,
+        write_checksum=True,  # of the content, which hangs on more bytes than the record has
+    )
+
+
+def _raw(prefix: bytes) -> zstandard.ZstdCompressionDict:
+    return zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+
+
+def compress_after(prefix: bytes, data: bytes | memoryview) -> bytes:
+    """One zstd frame of ``data`` that refers to ``prefix`` (not empty), with a checksum of its content.
+
+    A compressor for each: making one costs 9 us, and no other way to hand it a prefix is cheaper.
+    """
+    parameters = _prefix_parameters(len(prefix), len(data))
+    return zstandard.ZstdCompressor(compression_params=parameters, dict_data=_raw(prefix)).compress(data)
+
+
+def _decompressor_after(prefix: bytes) -> zstandard.ZstdDecompressor:
+    return zstandard.ZstdDecompressor(dict_data=_raw(prefix), max_window_size=MAX_WINDOW)
+
+
 def compress(data: bytes | memoryview, level: int) -> bytes:
     """One zstd frame (RFC 8878) of ``data``."""
     return _compressor(level).compress(data)
 
 
-def decompress(frame: bytes, size: int) -> bytes:
-    """The ``size`` bytes that a frame holds; ChecksumMismatch when it holds anything else."""
+def decompress(frame: bytes, size: int, prefix: bytes | None = None) -> bytes:
+    """The ``size`` bytes that a frame holds, after ``prefix``; ChecksumMismatch when it holds anything else."""
     try:
         stated = zstandard.frame_content_size(frame)
         if stated != size or not size:  # nothing is compressed to hold nothing
             raise ChecksumMismatch(f"a zstd frame states {stated} bytes where {size} are recorded")
-        data = _decompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+        decoder = _decompressor() if prefix is None else _decompressor_after(prefix)
+        data = decoder.decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ChecksumMismatch(f"a zstd frame cannot be read: {error}") from error
     if len(data) != size:

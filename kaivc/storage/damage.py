@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+from kaivc.records import dataclass, field
 from kaivc.storage.journal import GENESIS
 
 
@@ -43,8 +43,9 @@ class Damage:
 class AgentCheck:
     """What was looked at and found of one agent.
 
-    ``bad`` maps the id of each object that cannot be had to what is wrong with it; ``holders`` maps a
-    bad chunk to the blobs that it is a piece of, in hex; ``head`` is the digest of the
+    ``bad`` maps the id of each object that cannot be had to what is wrong with it; ``causes`` maps one that is whole
+    itself to the bad one that it is encoded with; ``holders`` maps a bad object to those that go with it, in hex: of a
+    chunk the blobs that it is a piece of; ``head`` is the digest of the
     last op record of the chain that could be verified, ``ops`` their count; ``refs`` is what the op records say of the
     refs, None where the chain is broken. ``size`` is that of all objects in bytes.
     """
@@ -52,6 +53,7 @@ class AgentCheck:
     agent: str
     damages: list[Damage] = field(default_factory=list)
     bad: dict[bytes, Damage] = field(default_factory=dict)
+    causes: dict[bytes, bytes] = field(default_factory=dict)
     holders: dict[str, list[str]] = field(default_factory=dict)
     records: int = 0
     objects: int = 0

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from kaivc.errors import ChecksumMismatch, StorageError, TooLarge
 from kaivc.names import ObjectId
 from kaivc.ports import Progress
+from kaivc.records import replace
 from kaivc.storage import salvage
 from kaivc.storage.catalog import FORMATS, AgentRow
 from kaivc.storage.chaincheck import Chain
@@ -90,6 +90,8 @@ def check_agent(store: ObjectStore, db: sqlite3.Connection, agent: AgentRow, pro
     check = AgentCheck(agent.name)
     packs = Packs(check, store, db, progress)
     packs.run()
+    for oid, cause in check.causes.items():
+        check.holders.setdefault(cause.hex(), []).append(oid.hex())
     _check_chunk_lists(check, store, packs.chunk_lists, progress)
     Chain(check, store.place, db, agent, packs).run()
     packs.close()
@@ -120,5 +122,5 @@ def _bad_chunk(check: AgentCheck, store: ObjectStore, oid: bytes) -> Damage | No
         return None
     bad = [chunk_id for chunk_id, _ in listed if chunk_id in check.bad]
     for chunk_id in bad:
-        check.holders.setdefault(chunk_id.hex(), []).append(oid.hex())
+        check.holders.setdefault(check.causes.get(chunk_id, chunk_id).hex(), []).append(oid.hex())
     return replace(check.bad[bad[0]], object=oid.hex()) if bad else None

@@ -7,20 +7,22 @@ object and op record.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kaivc.errors import StorageFailed
+from kaivc.errors import ChecksumMismatch, KaiError, StorageFailed
 from kaivc.ports import Progress
-from kaivc.storage import packscan
+from kaivc.records import dataclass, field, replace
+from kaivc.storage import bases, packscan
+from kaivc.storage.bases import Contents, Found
 from kaivc.storage.chain import OpRecord, read_op
 from kaivc.storage.gitobjects import SHA1, SHA256, MalformedObject, ObjectFormat
-from kaivc.storage.pack import MAGIC, TRAILER, Header, PackReader, RecordKind
-from kaivc.storage.packscan import GIT_KINDS, Gap, Record
+from kaivc.storage.pack import MAGIC, TRAILER, Header, PackReader, RecordKind, read_at
+from kaivc.storage.packscan import GIT_KINDS, Delta, Gap, Record
 
 SUFFIX = ".pack"
+READERS = 16
 
 
 class Place(NamedTuple):
@@ -31,6 +33,7 @@ class Place(NamedTuple):
     length: int
     kind: int
     size: int
+    base: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,61 @@ class PackFacts:
 
 @dataclass
 class AgentFacts:
-    """What the packs of one directory hold. ``ops`` are by digest, with where they lie."""
+    """What the packs of one directory hold. ``ops`` are by digest, with where they lie.
+
+    ``waiting`` are records whose content cannot be had, for what they are encoded with is missing.
+    """
 
     name: str
     packs: dict[str, PackFacts] = field(default_factory=dict)
     objects: dict[bytes, Place] = field(default_factory=dict)
     ops: dict[bytes, tuple[OpRecord, Place]] = field(default_factory=dict)
+    waiting: dict[bytes, list[Place]] = field(default_factory=dict)
+
+
+class PlaceReader:
+    """Reads the contents of records by their places in one directory; ``place_of`` finds a base by its id."""
+
+    def __init__(self, directory: str, place_of: Callable[[bytes], Place | None]) -> None:
+        self._directory = directory
+        self._place_of = place_of
+        self._readers: dict[str, PackReader] = {}
+        self._contents = Contents()
+
+    def content(self, place: Place) -> bytes:
+        """The content of a record; ChecksumMismatch if it is not whole, or what it is encoded with cannot be had."""
+        return bases.decode(self._found(place), self._base, self._contents)
+
+    def stored(self, place: Place) -> bytes:
+        """A whole record as it is stored."""
+        return read_at(self._reader(place.pack).fd, place.length, place.offset)
+
+    def know(self, oid: bytes, data: bytes) -> None:
+        """Use a content that lies in no pack yet."""
+        self._contents.put(oid, data)
+
+    def _found(self, place: Place) -> Found:
+        return Found(self._reader(place.pack).header(place.offset), lambda: self._reader(place.pack))
+
+    def _base(self, oid: bytes) -> Found:
+        place = self._place_of(oid)
+        if place is None:
+            raise ChecksumMismatch(f"record {oid.hex()}, which others are encoded with, is in no pack")
+        return self._found(place)
+
+    def _reader(self, pack: str) -> PackReader:
+        reader = self._readers.get(pack)
+        if reader is None:
+            while len(self._readers) >= READERS:
+                self._readers.pop(next(iter(self._readers))).close()
+            reader = self._readers[pack] = packscan.open_reader(os.path.join(self._directory, pack + SUFFIX))
+        return reader
+
+    def close(self) -> None:
+        """Close all packs."""
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
 
 
 def directories(packs: str) -> list[str]:
@@ -100,7 +152,42 @@ def gather(
         finally:
             reader.close()
         progress("reading packs", len(facts.objects), None)
+    places = PlaceReader(directory, facts.objects.get)
+    try:
+        resolve(facts, places, object_format)
+    finally:
+        places.close()
     return facts
+
+
+def resolve(facts: AgentFacts, places: PlaceReader, object_format: ObjectFormat) -> None:
+    """Let those of the waiting records count whose bases are there by now, and whose bytes are those of their ids.
+
+    One that has its base and is something else all the same makes its pack damaged.
+    """
+    found = True
+    while found:
+        found = False
+        for oid, copies in list(facts.waiting.items()):
+            for place in [it for it in copies if it.base in facts.objects]:
+                copies.remove(place)
+                if _is_true(oid, place, places, object_format):
+                    facts.objects.setdefault(oid, place)
+                    found = True
+                elif not facts.packs[place.pack].damaged:
+                    why = f"the bytes at byte {place.offset} are not those of their id"
+                    facts.packs[place.pack] = replace(facts.packs[place.pack], damaged=why)
+            if not copies or oid in facts.objects:
+                del facts.waiting[oid]
+
+
+def _is_true(oid: bytes, place: Place, places: PlaceReader, object_format: ObjectFormat) -> bool:
+    """Whether a record that has a base is what its id says."""
+    try:
+        found = packscan.true_id_of(place.kind, places.content(place), object_format)
+    except (KaiError, OSError):
+        return False
+    return found in (None, oid)
 
 
 def _unreadable(pack: str, why: str) -> PackFacts:
@@ -120,11 +207,13 @@ def _one(facts: AgentFacts, reader: PackReader, pack: str, object_format: Object
         if gap is not None:
             why = why or f"{gap.why} at byte {gap.offset}"  # whole records follow: it is no torn tail
         end = item.end
-        if item.header.kind == RecordKind.FOOTER:
+        if isinstance(item, Record) and item.header.kind == RecordKind.FOOTER:
             footer = item
             continue
         headers.append(item.header)
-        if not _note(facts, item, pack, object_format):
+        if isinstance(item, Delta):
+            facts.waiting.setdefault(item.header.id, []).append(_place(item.header, pack))
+        elif not _note(facts, item, pack, object_format):
             why = why or f"the bytes at byte {item.header.where.offset} are not those of their id"
     torn = gap is not None and gap.offset >= end
     if gap is not None and gap.offset < committed:
@@ -152,7 +241,7 @@ def _note(facts: AgentFacts, record: Record, pack: str, object_format: ObjectFor
     true = packscan.true_id(record, object_format)
     if true is not None and true != header.id:
         return False
-    place = Place(pack, header.where.offset, header.where.length, header.kind, header.size)
+    place = _place(header, pack)
     if header.kind == RecordKind.OP:
         try:
             facts.ops.setdefault(header.id, (read_op(record.data), place))
@@ -161,6 +250,10 @@ def _note(facts: AgentFacts, record: Record, pack: str, object_format: ObjectFor
     else:
         facts.objects.setdefault(header.id, place)
     return True
+
+
+def _place(header: Header, pack: str) -> Place:
+    return Place(pack, header.where.offset, header.where.length, header.kind, header.size, header.base)
 
 
 def guess_format(directories_: list[str]) -> ObjectFormat | None:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 
 from kaivc.errors import ChecksumMismatch, LostRace, UnknownFormat
 from kaivc.names import ObjectId, ReflogEntry, RefName
 from kaivc.ports import Progress
+from kaivc.records import dataclass
 from kaivc.storage import index, journal, packscan
 from kaivc.storage.catalog import AgentRow
 from kaivc.storage.gitobjects import DIRECTORY, decode_commit, decode_tag, decode_tree
 from kaivc.storage.index import ObjectRow, PackRow, PackState
 from kaivc.storage.journal import OpRow
 from kaivc.storage.pack import MAGIC, PackReader, RecordKind
-from kaivc.storage.packscan import Record
+from kaivc.storage.packscan import Gap, Record
 from kaivc.storage.store import ObjectStore
 
 SHARE = 0.25
@@ -171,6 +171,8 @@ class Marker:
         return row
 
     def _below(self, row: ObjectRow) -> Iterator[tuple[bytes, bool]]:
+        if row.base is not None:  # without it the record cannot be read
+            yield row.base, False
         if row.kind == RecordKind.TREE:
             for _, entry in decode_tree(self._store.record(row), self._width):
                 yield entry.oid, entry.mode == DIRECTORY
@@ -306,8 +308,8 @@ class _Packs:
             return False
         try:
             for found in packscan.survey(reader, start, packscan.size(reader)):
-                kind = found.header.kind if isinstance(found, Record) else found.kind
-                oid = found.header.id if isinstance(found, Record) else found.id
+                kind = found.kind if isinstance(found, Gap) else found.header.kind
+                oid = found.id if isinstance(found, Gap) else found.header.id
                 whole = isinstance(found, Record) and journal.digest_op(found.data) == oid
                 if kind == RecordKind.OP and whole and oid not in self._known_operations:
                     return True

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kaivc.errors import ChecksumMismatch, RefusedPath
 from kaivc.names import ObjectId
+from kaivc.records import dataclass
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -49,8 +48,8 @@ class Kind(IntEnum):
 class ObjectSink(Protocol):
     """Takes whole objects: a store's writer, or only a hash."""
 
-    def put(self, kind: Kind, data: bytes) -> ObjectId:
-        """Take an object; its id."""
+    def put(self, kind: Kind, data: bytes, like: ObjectId | None = None) -> ObjectId:
+        """Take an object, most of which object ``like`` perhaps holds; its id."""
 
 
 class Entry(NamedTuple):
@@ -121,6 +120,8 @@ def folded(name: bytes) -> str:
     """What a case-folding, normalising disk would compare."""
     if name.isascii():
         return name.lower().decode()
+    import unicodedata  # noqa: PLC0415 - nearly all names are ASCII
+
     return unicodedata.normalize("NFC", name.decode("utf-8", "surrogateescape")).casefold()
 
 

@@ -30,7 +30,10 @@ class PackRow(NamedTuple):
 
 
 class ObjectRow(NamedTuple):
-    """Where an object's record lies; ``kind`` is a RecordKind, ``size`` that of the whole object."""
+    """Where an object's record lies; ``kind`` is a RecordKind, ``size`` that of the whole object.
+
+    ``base`` is the id of the object that the record is encoded with, None for none.
+    """
 
     id: bytes
     kind: int
@@ -38,6 +41,7 @@ class ObjectRow(NamedTuple):
     offset: int
     length: int
     size: int
+    base: bytes | None = None
 
 
 MAX_ID = 32
@@ -45,8 +49,8 @@ MAX_ID = 32
 
 _PACK = "SELECT id, agent, name, state, committed, checksum FROM packs WHERE "
 _PACK_KINDS: Kinds = (int, int, str, str, int)
-_OBJECT = "SELECT id, kind, pack, offset, length, size, checksum FROM objects WHERE "
-_OBJECT_KINDS: Kinds = (bytes, int, int, int, int, int)
+_OBJECT = "SELECT id, kind, pack, offset, length, size, base, checksum FROM objects WHERE "
+_OBJECT_KINDS: Kinds = (bytes, int, int, int, int, int, (bytes, type(None)))
 
 
 def packs(catalog: Catalog, agent: int) -> list[PackRow]:
@@ -69,7 +73,9 @@ def put_pack(db: sqlite3.Connection, pack: PackRow) -> int:
     if not number:
         number = db.execute("SELECT coalesce(max(id), 0) + 1 FROM packs").fetchone()[0]
     row = pack._replace(id=number)
-    db.execute("INSERT OR REPLACE INTO packs VALUES (?, ?, ?, ?, ?, ?)", (*row, checksum(*row)))
+    sql = "UPDATE packs SET state = ?, committed = ?, checksum = ? WHERE id = ? AND agent = ? AND name = ?"
+    if not db.execute(sql, (row.state, row.committed, checksum(*row), row.id, row.agent, row.name)).rowcount:
+        db.execute("INSERT OR REPLACE INTO packs VALUES (?, ?, ?, ?, ?, ?)", (*row, checksum(*row)))
     return number
 
 
@@ -103,7 +109,7 @@ def beginning(catalog: Catalog, agent: int, digits: str, width: int, kind: int, 
 def put_objects(db: sqlite3.Connection, agent: int, rows: Iterable[ObjectRow]) -> None:
     """Write objects' rows; one that is there stays."""
     db.executemany(
-        "INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [(agent, *row, checksum(*row)) for row in rows],
     )
 

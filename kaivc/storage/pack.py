@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ import msgpack
 import xxhash
 
 from kaivc.errors import ChecksumMismatch, StorageFailed, UnknownFormat
+from kaivc.records import dataclass
 from kaivc.storage import compression
 from kaivc.storage.chunking import MAX_CHUNK
 from kaivc.storage.gitobjects import MAX_TEXT_BYTES, MAX_TREE_BYTES
@@ -40,6 +40,8 @@ TRAILER = struct.Struct("<Q8s")
 MAX_HEADER = 4096
 MAX_PAYLOAD = 1 << 31
 MIN_GAIN = 16
+SURE = 12
+"""A frame that is so many times smaller than its content need not be compared with one that has no base."""
 LIMITS = {
     "max_bin_len": MAX_HEADER,
     "max_str_len": MAX_HEADER,
@@ -76,18 +78,38 @@ LARGEST = {
 """Bytes that the content of a record may have: a small frame could make any number of them."""
 
 
+MAX_BASE = 4 << 20
+"""Bytes of the largest record that another is encoded with."""
+CHAIN = 64
+"""Records of a chain of bases; each has an ordinal below."""
+
+
 class Codec(IntEnum):
-    """How a payload is encoded."""
+    """How a payload is encoded. ZSTD_PREFIX: as a frame that refers to the content of another record, its base."""
 
     RAW = 0
     ZSTD = 1
+    ZSTD_PREFIX = 2
+
+
+CODECS = frozenset(int(codec) for codec in Codec)
 
 
 class Key(IntEnum):
-    """Keys of a record's header."""
+    """Keys of a record's header; BASE and ORDINAL are those of codec ZSTD_PREFIX."""
 
     ID = 1
     SIZE = 2
+    BASE = 3
+    ORDINAL = 4
+
+
+class Base(NamedTuple):
+    """What a record is encoded with: the id and the content of another one, and the new one's place in the chain."""
+
+    id: bytes
+    content: bytes
+    ordinal: int
 
 
 class Location(NamedTuple):
@@ -98,7 +120,10 @@ class Location(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The checked head of a record; ``payload_at`` counts from the start of the file."""
+    """The checked head of a record; ``payload_at`` counts from the start of the file.
+
+    ``base`` is the id of the record whose content is needed to decode this one, None for none.
+    """
 
     kind: int
     codec: int
@@ -107,23 +132,50 @@ class Header(NamedTuple):
     where: Location
     payload_at: int
     payload_len: int
+    base: bytes | None = None
+    ordinal: int = 0
+
+
+class Encoded(NamedTuple):
+    """A whole record, and the base that it is encoded with, if it is."""
+
+    record: bytes
+    base: bytes | None
+    ordinal: int
 
 
 def _check8(data: bytes | memoryview) -> bytes:
     return struct.pack("<Q", xxhash.xxh3_64_intdigest(data))
 
 
-def encode(kind: int, id_: bytes, data: bytes, level: int) -> bytes:
+def encode(kind: int, id_: bytes, data: bytes | memoryview, level: int) -> bytes:
     """A whole record; compressed when that saves enough to pay for reading it.
 
     Op records are kept as they are, so that a pack shows them to whoever has no zstd.
     """
-    codec, payload = Codec.RAW, data
+    codec: Codec = Codec.RAW
+    payload: bytes | memoryview = data
     if kind != RecordKind.OP and len(data) > 3 * MIN_GAIN:
         frame = compression.compress(data, level)
         if len(frame) + MIN_GAIN < len(data):
             codec, payload = Codec.ZSTD, frame
-    header = msgpack.packb({int(Key.ID): id_, int(Key.SIZE): len(data)})
+    return _record(kind, codec, {int(Key.ID): id_, int(Key.SIZE): len(data)}, payload)
+
+
+def encode_after(base: Base, kind: int, id_: bytes, data: bytes | memoryview, level: int) -> Encoded:
+    """A whole record, encoded with a base unless it is smaller without."""
+    frame = compression.compress_after(base.content, data)
+    header = {int(Key.ID): id_, int(Key.SIZE): len(data), int(Key.BASE): base.id, int(Key.ORDINAL): base.ordinal}
+    record = _record(kind, Codec.ZSTD_PREFIX, header, frame)
+    if len(frame) * SURE > len(data) or len(frame) >= len(data):
+        whole = encode(kind, id_, data, level)
+        if len(whole) <= len(record):
+            return Encoded(whole, None, 0)
+    return Encoded(record, base.id, base.ordinal)
+
+
+def _record(kind: int, codec: Codec, fields: dict[int, Any], payload: bytes | memoryview) -> bytes:
+    header = msgpack.packb(fields)
     head = PREFIX.pack(MARK, kind, codec, len(header), 0, len(payload)) + header
     return b"".join([head, _check8(head)[:4], payload, _check8(payload)])
 
@@ -162,23 +214,34 @@ class PackReader:
         """The head of the record at ``offset``; ChecksumMismatch unless it is whole."""
         return read_header(self.fd, offset, self.path)
 
-    def payload(self, header: Header) -> bytes:
-        """The decoded content of a record; ChecksumMismatch unless it is what was written."""
+    def payload(self, header: Header, base: bytes | None = None) -> bytes:
+        """The decoded content of a record; ChecksumMismatch unless it is what was written.
+
+        ``base`` is the content of the record that the header names as its base; not None if it names one.
+        """
+        data = self.stored(header)
+        if header.codec == Codec.RAW:
+            return data
+        if header.base is not None and not base:
+            raise _damaged(self.path, header.where.offset, "what it is encoded with is empty")
+        return compression.decompress(data, header.size, base if header.base is not None else None)
+
+    def stored(self, header: Header) -> bytes:
+        """The payload of a record as it is stored, compared with its checksum."""
         self._check_sizes(header)
         raw = read_at(self.fd, header.payload_len + 8, header.payload_at)
         if len(raw) != header.payload_len + 8 or _check8(memoryview(raw)[:-8]) != raw[-8:]:
             raise _damaged(self.path, header.where.offset, "the payload's checksum does not match")
-        data = raw[:-8]
-        return compression.decompress(data, header.size) if header.codec == Codec.ZSTD else data
+        return raw[:-8]
 
     def _check_sizes(self, header: Header) -> None:
         """Raise ChecksumMismatch for sizes that cannot be, before any memory is taken for them."""
-        if header.codec not in (Codec.RAW, Codec.ZSTD):
+        if header.codec not in CODECS:
             raise UnknownFormat(
                 f"a record of {self.path} is encoded in a way that this release does not know",
                 hint="use the release that wrote it, or a later one",
             )
-        fits = header.payload_len < header.size if header.codec == Codec.ZSTD else header.payload_len == header.size
+        fits = header.payload_len == header.size if header.codec == Codec.RAW else header.payload_len < header.size
         if not fits or header.size > _largest(header):
             raise _damaged(self.path, header.where.offset, "the size does not match")
         if header.where.offset + header.where.length > os.fstat(self.fd).st_size:
@@ -230,7 +293,17 @@ def read_header(fd: int, offset: int, path: str) -> Header:
         raise _damaged(path, offset, "the header's checksum does not match")
     fields = _unpack_header(start[PREFIX.size : end], path, offset)
     where = Location(offset, end + 4 + payload_len + 8)
-    return Header(kind, codec, fields[Key.ID], fields[Key.SIZE], where, offset + end + 4, payload_len)
+    header = Header(kind, codec, fields[Key.ID], fields[Key.SIZE], where, offset + end + 4, payload_len)
+    return header if codec != Codec.ZSTD_PREFIX else _with_base(header, fields, path)
+
+
+def _with_base(header: Header, fields: dict[int, Any], path: str) -> Header:
+    base, ordinal = fields.get(Key.BASE), fields.get(Key.ORDINAL)
+    if not isinstance(base, bytes) or type(ordinal) is not int or not 0 < ordinal < CHAIN:
+        raise _damaged(path, header.where.offset, "the header lacks the base that it must have")
+    if header.kind in (RecordKind.OP, RecordKind.FOOTER):
+        raise _damaged(path, header.where.offset, "a record of its kind has no base")
+    return header._replace(base=base, ordinal=ordinal)
 
 
 def _unpack_header(data: bytes, path: str, offset: int) -> dict[int, Any]:

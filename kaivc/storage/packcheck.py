@@ -6,13 +6,14 @@ import os
 import sqlite3
 from typing import Any
 
-from kaivc.errors import StorageFailed
+from kaivc.errors import ChecksumMismatch, Collected, StorageFailed, UnknownFormat
 from kaivc.ports import Progress
+from kaivc.records import replace
 from kaivc.storage import packscan
 from kaivc.storage.damage import AgentCheck, Damage, Severity
-from kaivc.storage.index import PackState
+from kaivc.storage.index import ObjectRow, PackState
 from kaivc.storage.journal import digest_op
-from kaivc.storage.pack import MAGIC, TRAILER, Header, PackReader, RecordKind, encode
+from kaivc.storage.pack import LARGEST, MAGIC, TRAILER, Header, PackReader, RecordKind, encode
 from kaivc.storage.packscan import Gap, Record
 from kaivc.storage.salvage import good_rows
 from kaivc.storage.store import ObjectStore
@@ -38,7 +39,12 @@ class Packs:
         self._boot = store.vfs.boot_id()
         self._db = db
         self._progress = progress
+        self._store = store
         self._rows = _objects_by_pack(db, place.agent_id)
+        self._deltas: list[tuple[str, ObjectRow]] = []
+        self._bases = {
+            row["id"]: row["base"] for rows in self._rows.values() for row in rows.values() if row["base"] is not None
+        }
         self._readers: dict[int, PackReader] = {}
         self.names: dict[int, str] = {}
         self.chunk_lists: list[bytes] = []
@@ -56,6 +62,7 @@ class Packs:
         for number in sorted(self._rows.keys() - self.names.keys()):
             for row in self._rows[number].values():
                 self._lost(row, f"the index says pack {number}, and there is none of that number", None)
+        self._check_deltas()
         self._strays()
 
     def close(self) -> None:
@@ -111,11 +118,15 @@ class Packs:
                 whole = False
                 self._gap(item, name, rows)
                 continue
-            if item.header.kind == RecordKind.FOOTER:
+            if isinstance(item, Record) and item.header.kind == RecordKind.FOOTER:
                 footer = item
                 continue
             headers.append(item.header)
-            self._record(item, pack["id"], name, rows.pop(item.header.where.offset, None))
+            row = rows.pop(item.header.where.offset, None)
+            if isinstance(item, Record):
+                self._record(item, pack["id"], name, row)
+            elif self._indexed(item.header, name, row) and row is not None:
+                self._deltas.append((name, ObjectRow(**{key: row[key] for key in ObjectRow._fields})))
         for row in rows.values():
             self._lost(row, "no whole record lies where the index says", name)
         if pack["state"] == PackState.SEALED:
@@ -149,15 +160,63 @@ class Packs:
             return
         if header.kind == RecordKind.OP:
             self.ops[header.id] = (pack, offset)
+        if self._indexed(header, name, row) and header.kind == RecordKind.CHUNK_LIST:
+            self.chunk_lists.append(header.id)
+
+    def _indexed(self, header: Header, name: str, row: dict[str, Any] | None) -> bool:
+        """Whether the index points at a record, and says what it is."""
         if row is None:
-            return
+            return False
         self._check.objects += 1
         self._check.size += row["size"]
         size_fits = header.kind == RecordKind.CHUNK_LIST or row["size"] == header.size
-        if (row["id"], row["kind"], row["length"]) != (header.id, header.kind, header.where.length) or not size_fits:
-            self._lost(row, "the index points at another record", name)
-        elif header.kind == RecordKind.CHUNK_LIST:
-            self.chunk_lists.append(header.id)
+        stated = (row["id"], row["kind"], row["length"], row["base"])
+        if stated == (header.id, header.kind, header.where.length, header.base) and size_fits:
+            return True
+        self._lost(row, "the index points at another record", name)
+        return False
+
+    # ------------------------------------------------------------ records that need another
+
+    def _check_deltas(self) -> None:
+        """Re-hash the records that have a base, now that what is wrong with any record itself is known."""
+        for number, (name, row) in enumerate(self._deltas):
+            self._progress("checking records that need another", number, len(self._deltas))
+            self._check.records += 1
+            cause = self._cause(row)
+            if cause is not None:
+                bad = self._check.bad[cause]
+                self._check.causes[row.id] = cause
+                self._check.bad[row.id] = replace(bad, what=f"{bad.what}; needed for this", object=row.id.hex())
+                continue
+            what = self._problem(row)
+            if what is not None:
+                end = row.offset + row.length
+                damage = Damage("object", what, self._place.agent, name, row.offset, end, row.id.hex())
+                self._check.damages.append(damage)
+                self._check.bad[row.id] = damage
+            elif row.kind == RecordKind.CHUNK_LIST:
+                self.chunk_lists.append(row.id)
+
+    def _cause(self, row: ObjectRow) -> bytes | None:
+        """The bad object that a record cannot be read without."""
+        below, seen = row.base, {row.id}
+        while below is not None and below not in seen:
+            if below in self._check.bad:
+                return self._check.causes.get(below, below)
+            seen.add(below)
+            below = self._bases.get(below)
+        return None
+
+    def _problem(self, row: ObjectRow) -> str | None:
+        try:
+            data = self._store.record(row, LARGEST[RecordKind.CHUNK_LIST])
+        except (ChecksumMismatch, StorageFailed, UnknownFormat, Collected) as error:
+            return packscan.why(error)
+        true = packscan.true_id_of(row.kind, data, self._place.format)
+        if true in (None, row.id):
+            return None
+        return f"the stored bytes are those of {true.hex() if true else ''}, not of {row.id.hex()}"
 
     def _lost(self, row: dict[str, Any], what: str, name: str | None) -> None:
         damage = Damage(

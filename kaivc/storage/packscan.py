@@ -18,6 +18,7 @@ from typing import NamedTuple
 import msgpack
 
 from kaivc.errors import ChecksumMismatch, KaiError, StorageFailed, UnknownFormat
+from kaivc.storage.chunking import chunk_id
 from kaivc.storage.gitobjects import Kind, ObjectFormat
 from kaivc.storage.pack import (
     MAGIC,
@@ -42,6 +43,17 @@ class Record(NamedTuple):
 
     header: Header
     data: bytes
+
+    @property
+    def end(self) -> int:
+        """Where the next one begins."""
+        return self.header.where.offset + self.header.where.length
+
+
+class Delta(NamedTuple):
+    """A record that is whole as it is stored; its content is had with that of its base only."""
+
+    header: Header
 
     @property
     def end(self) -> int:
@@ -78,7 +90,7 @@ def size(reader: PackReader) -> int:
     return os.fstat(reader.fd).st_size
 
 
-def survey(reader: PackReader, start: int, end: int) -> Iterator[Record | Gap]:
+def survey(reader: PackReader, start: int, end: int) -> Iterator[Record | Delta | Gap]:
     """All records and gaps between two offsets, in order; a trailer at the end is left out.
 
     Memory is bounded by one record.
@@ -98,7 +110,7 @@ def survey(reader: PackReader, start: int, end: int) -> Iterator[Record | Gap]:
             offset = found.end
 
 
-def _record(reader: PackReader, offset: int, end: int) -> Record | Gap:
+def _record(reader: PackReader, offset: int, end: int) -> Record | Delta | Gap:
     try:
         header = reader.header(offset)
     except (ChecksumMismatch, StorageFailed) as error:
@@ -109,6 +121,9 @@ def _record(reader: PackReader, offset: int, end: int) -> Record | Gap:
     if after > end:
         return Gap(offset, end, "the file ends within a record", header.kind, header.id)
     try:
+        if header.base is not None:
+            reader.stored(header)
+            return Delta(header)
         return Record(header, reader.payload(header))
     except (ChecksumMismatch, UnknownFormat, StorageFailed) as error:
         return Gap(offset, after, why(error), header.kind, header.id)
@@ -185,9 +200,15 @@ def footer_of(headers: list[Header]) -> bytes:
 
 def true_id(record: Record, object_format: ObjectFormat) -> bytes | None:
     """The id that the content has; None for a chunk list, whose id is that of what it makes, and for a footer."""
-    kind = record.header.kind
+    return true_id_of(record.header.kind, record.data, object_format)
+
+
+def true_id_of(kind: int, data: bytes, object_format: ObjectFormat) -> bytes | None:
+    """The same of a content and its kind."""
     if kind in GIT_KINDS:
-        return object_format.hash(Kind(kind), record.data)
-    if kind in (RecordKind.CHUNK, RecordKind.OP):
-        return hashlib.sha256(record.data).digest()
+        return object_format.hash(Kind(kind), data)
+    if kind == RecordKind.CHUNK:
+        return chunk_id(data)
+    if kind == RecordKind.OP:
+        return hashlib.sha256(data).digest()
     return None

@@ -39,7 +39,7 @@ TABLES = {
     "agents": _table("id name created_ns op_seq op_head removed_ns", "id"),
     "former": _table("name agent", "name"),
     "packs": _table("id agent name state committed", "id"),
-    "objects": _table("agent id kind pack offset length size", "agent id", "agent"),
+    "objects": _table("agent id kind pack offset length size base", "agent id", "agent"),
     "refs": _table("agent name oid", "agent name", "agent"),
     "ops": _table("agent seq op_id digest payload pack offset", "agent seq", "*"),
     "reflog": _table(
@@ -49,6 +49,7 @@ TABLES = {
     "views": _table("agent tag used verified_ns own_bytes born seen", "agent tag", "agent"),
     "seals": _table("agent dev inode oid size mode mtime_ns ctime_ns", "agent dev inode", "agent"),
     "boots": _table("agent boot", "agent"),
+    "highest": _table("agent seq version", "agent"),
     "stat_cache": _table("agent dir data", "agent dir", "agent"),
 }
 """Every table of the catalog; one without checked columns has no checksum."""

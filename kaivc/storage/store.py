@@ -6,11 +6,9 @@ still git's id of the whole. Blobs stream both ways, so memory is bounded at any
 
 from __future__ import annotations
 
-import hashlib
 import os
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -18,10 +16,12 @@ import msgpack
 from kaivc.errors import ChecksumMismatch, Collected, TooLarge
 from kaivc.layout import Layout
 from kaivc.names import ObjectId
+from kaivc.records import dataclass
 from kaivc.settings import Settings
-from kaivc.storage import index
+from kaivc.storage import bases, index
+from kaivc.storage.bases import Contents, Found, Link
 from kaivc.storage.catalog import Catalog
-from kaivc.storage.chunking import MAX_CHUNK, MIN_CHUNK
+from kaivc.storage.chunking import MAX_CHUNK, MIN_CHUNK, chunk_id, zeros_id
 from kaivc.storage.gitobjects import (
     Commit,
     Entry,
@@ -34,13 +34,14 @@ from kaivc.storage.gitobjects import (
     decode_tree,
 )
 from kaivc.storage.index import ObjectRow
-from kaivc.storage.pack import Header, PackReader, RecordKind
+from kaivc.storage.pack import LARGEST, Header, PackReader, RecordKind, read_at
 from kaivc.vfs import Vfs
 
 OPEN_READERS = 16
-KNOWN_TREES = 4096
-ZEROS = hashlib.sha256(bytes(MAX_CHUNK)).digest()
-"""The id of the chunk that a long run of zeros is cut into."""
+KNOWN = 4096
+"""How many trees, and how many commits and tags, are kept decoded."""
+SHORT_TEXT = 4096
+"""Characters of a message above which a commit or tag is not kept."""
 MAX_WHOLE = 256 << 20
 MAX_PAIR = 48
 """Bytes that a chunk takes in its list, at most."""
@@ -68,7 +69,10 @@ class ObjectStore:
         self.format = place.format
         self._readers: dict[int, PackReader] = {}
         weakref.finalize(self, _close, self._readers)  # many stores come and go in one process
+        self.contents = Contents()
         self._trees: dict[ObjectId, list[tuple[bytes, Entry]]] = {}
+        self._texts: dict[ObjectId, Commit | Tag] = {}
+        self.flat: dict[ObjectId, dict[bytes, Entry]] = {}
 
     # ------------------------------------------------------------ what is there
 
@@ -101,7 +105,8 @@ class ObjectStore:
         row = self.require(oid)
         if row.kind != RecordKind.CHUNK_LIST:
             return row.size
-        return sum(size for chunk_id, size in self.chunk_list(row) if chunk_id != ZEROS)
+        zeros = zeros_id()
+        return sum(size for chunk_id, size in self.chunk_list(row) if chunk_id != zeros)
 
     def kind(self, oid: ObjectId) -> Kind:
         """What kind of object it is; MalformedObject for a chunk."""
@@ -129,18 +134,39 @@ class ObjectStore:
         found = self._trees.get(oid)
         if found is None:
             found = decode_tree(self._whole(oid, Kind.TREE), self.format.width)
-            if len(self._trees) > KNOWN_TREES:
+            if len(self._trees) > KNOWN:
                 self._trees.clear()
             self._trees[oid] = found
         return found
 
     def commit(self, oid: ObjectId) -> Commit:
         """A commit."""
-        return decode_commit(self._whole(oid, Kind.COMMIT), self.format.width)
+        found = self._texts.get(oid)
+        if not isinstance(found, Commit):
+            found = decode_commit(self._whole(oid, Kind.COMMIT), self.format.width)
+            self._keep(oid, found)
+        return found
 
     def tag(self, oid: ObjectId) -> Tag:
         """An annotated tag."""
-        return decode_tag(self._whole(oid, Kind.TAG), self.format.width)
+        found = self._texts.get(oid)
+        if not isinstance(found, Tag):
+            found = decode_tag(self._whole(oid, Kind.TAG), self.format.width)
+            self._keep(oid, found)
+        return found
+
+    def forget(self) -> None:
+        """Forget what was decoded: the next look reads the disk."""
+        self._trees.clear()
+        self._texts.clear()
+        self.flat.clear()
+
+    def _keep(self, oid: ObjectId, text: Commit | Tag) -> None:
+        if len(text.message) > SHORT_TEXT:
+            return
+        if len(self._texts) > KNOWN:
+            self._texts.clear()
+        self._texts[oid] = text
 
     def _whole(self, oid: ObjectId, kind: Kind) -> bytes:
         """What leads on is hashed each time it is read: a commit that comes before itself cannot be made then."""
@@ -149,10 +175,10 @@ class ObjectStore:
         return data
 
     @staticmethod
-    def _require_id(oid: ObjectId, kind: Kind, found: bytes) -> None:
+    def _require_id(oid: bytes, kind: int, found: bytes) -> None:
         if found != oid:
             raise ChecksumMismatch(
-                f"the stored bytes of {kind.name.lower()} {oid.hex()} are not those of its id",
+                f"the stored bytes of {RecordKind(kind).name.lower()} {oid.hex()} are not those of its id",
                 unchanged="nothing was written",
                 hint="see what is hit with `kai verify`; a copy of the home, or a peer, has the bytes",
                 expected=oid.hex(),
@@ -167,8 +193,8 @@ class ObjectStore:
             return
         if row.kind != RecordKind.CHUNK_LIST:
             raise MalformedObject(f"object {oid.hex()} is no blob")
-        for chunk_id, size in self.chunk_list(row):
-            chunk = self.require(chunk_id)
+        for piece, size in self.chunk_list(row):
+            chunk = self.require(piece)
             if chunk.kind != RecordKind.CHUNK or chunk.size != size:
                 raise MalformedObject(f"a chunk of {oid.hex()} is not what its list says")
             yield self.record(chunk)
@@ -230,16 +256,49 @@ class ObjectStore:
         )
 
     def _record(self, row: ObjectRow, most: int | None) -> bytes:
-        reader = self._reader(row)
-        header = self._header(reader, row)
-        if header.size > (row.size if most is None else most):
+        found = self._found(row)
+        if found.header.size > (row.size if most is None else most):
             raise MalformedObject(f"the chunk list of {row.id.hex()} is too long for its size")
-        return reader.payload(header)
+        return bases.decode(found, self._base, self.contents)
+
+    def _found(self, row: ObjectRow) -> Found:
+        return Found(self._header(self._reader(row), row), lambda: self._reader(row))
+
+    def _base(self, oid: bytes) -> Found:
+        """The record that another one is encoded with."""
+        return self._found(self.require(oid))
+
+    def stored(self, row: ObjectRow) -> bytes:
+        """The whole record that a row points at, as it is stored, compared with its checksums."""
+        reader = self._reader(row)
+        reader.stored(self._header(reader, row))
+        return read_at(reader.fd, row.length, row.offset)
+
+    def link(self, oid: bytes) -> Link | None:
+        """A stored object as one that may be a base."""
+        row = self.find(oid)
+        if row is None:
+            return None
+        header = self._header(self._reader(row), row)
+        return Link(row.id, row.kind, header.size, header.base, header.ordinal)
+
+    def proven(self, oid: bytes) -> bytes:
+        """The content of an object's record, hashed (a list of chunks is not): others may be encoded with it."""
+        data = self.contents.get(oid, proven=True)
+        if data is None:
+            row = self.require(oid)
+            data = self.record(row, LARGEST[RecordKind.CHUNK_LIST] if row.kind == RecordKind.CHUNK_LIST else None)
+            if row.kind == RecordKind.CHUNK:
+                self._require_id(oid, row.kind, chunk_id(data))
+            elif row.kind != RecordKind.CHUNK_LIST:
+                self._require_id(oid, row.kind, self.format.hash(Kind(row.kind), data))
+            self.contents.put(oid, data, proven=True)
+        return data
 
     def _header(self, reader: PackReader, row: ObjectRow) -> Header:
         """The head of the record that a row points at, if it is the one that the row says."""
         header = reader.header(row.offset)
-        same = (header.id, header.kind, header.where.length) == (row.id, row.kind, row.length)
+        same = (header.id, header.kind, header.where.length, header.base) == (row.id, row.kind, row.length, row.base)
         if not same or (header.size != row.size and header.kind != RecordKind.CHUNK_LIST):
             raise ChecksumMismatch(
                 f"the index of object {row.id.hex()} points at another record",

@@ -75,7 +75,9 @@ class Copier:
                 header = reader.header(row.offset)
                 if (header.id, header.kind, header.where.length) != (row.id, row.kind, row.length):
                     return f"another record stands at byte {row.offset}"
-                record = Record(header, reader.payload(header))
+                if header.base is not None:
+                    reader.stored(header)
+                record = Record(header, reader.payload(header) if header.base is None else self._store.record(row))
                 if row.kind == RecordKind.CHUNK_LIST:
                     self._check_list(row)
                 elif packscan.true_id(record, self._store.format) != row.id:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 import sqlite3
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Self
 
 import msgpack
 
 from kaivc.errors import ChecksumMismatch, KaiError, StorageError, StorageFailed, TooLarge
 from kaivc.names import ObjectId
-from kaivc.storage import index, journal
+from kaivc.records import dataclass, replace
+from kaivc.storage import bases, index, journal
+from kaivc.storage.bases import Link
 from kaivc.storage.catalog import damaged, older_than
-from kaivc.storage.chunking import Source, chunks
+from kaivc.storage.chunking import Listing, Source, cut
 from kaivc.storage.gitobjects import Kind
 from kaivc.storage.index import ObjectRow, PackRow, PackState
-from kaivc.storage.pack import LARGEST, Header, PackWriter, RecordKind
+from kaivc.storage.pack import (
+    LARGEST,
+    MAX_BASE,
+    Base,
+    Encoded,
+    Header,
+    PackWriter,
+    RecordKind,
+    encode,
+    encode_after,
+)
 from kaivc.storage.store import ObjectStore
 
 
@@ -43,6 +52,7 @@ class StoreWriter:
         self._pack: _OpenPack | None = None
         self._done: list[PackRow] = []
         self._new: dict[bytes, tuple[str, ObjectRow]] = {}
+        self._links: dict[bytes, Link] = {}
         self._moved: list[tuple[str, ObjectRow, int]] = []
         self._adopted: list[tuple[str, int, int]] = []
         self._numbers: dict[str, int] = {}
@@ -65,28 +75,29 @@ class StoreWriter:
         """Whether the object is stored, or will be."""
         return oid in self._new or self._store.find(oid) is not None
 
-    def put(self, kind: Kind, data: bytes) -> ObjectId:
-        """Add a whole object; its id."""
+    def put(self, kind: Kind, data: bytes, like: bytes | None = None) -> ObjectId:
+        """Add a whole object; its id. ``like`` is the id of one that perhaps holds most of it: the one before it."""
         oid = self._store.format.hash(kind, data)
         if not self.contains(oid):
-            self._add(RecordKind(kind), oid, data, len(data))
+            self._add(RecordKind(kind), oid, data, len(data), like)
+            self._store.contents.put(oid, data, proven=True)
         return oid
 
-    def put_blob(self, source: Source, size: int) -> ObjectId:
+    def put_blob(self, source: Source, size: int, like: ObjectId | None = None) -> ObjectId:
         """Add a blob of ``size`` bytes that are read from ``source``; its id.
 
-        Raises StorageError's relatives, and whatever ``source`` raises.
+        ``like`` is a blob that perhaps holds most of them. Raises StorageError's relatives, and whatever ``source``
+        raises.
         """
         if size <= self._store.settings.chunks_threshold:
-            return self.put(Kind.BLOB, _read_all(source, size))
+            return self.put(Kind.BLOB, _read_all(source, size), like)
         digest = self._store.format.header(Kind.BLOB, size)
         listing: list[tuple[bytes, int]] = []
-        for chunk in chunks(source):
-            digest.update(chunk)
-            chunk_id = hashlib.sha256(chunk).digest()
-            listing.append((chunk_id, len(chunk)))
-            if not self.contains(chunk_id):
-                self._add(RecordKind.CHUNK, chunk_id, chunk, len(chunk))
+        for batch in cut(source, self._listing(like), digest.update):
+            for piece in batch:
+                listing.append((piece.id, len(piece.data)))
+                if not piece.is_old and not self.contains(piece.id):
+                    self._add(RecordKind.CHUNK, piece.id, piece.data, len(piece.data), piece.like)
         if sum(length for _, length in listing) != size:
             raise StorageFailed(f"a source gave another count of bytes than the {size} that it was said to have")
         oid = ObjectId(digest.digest())
@@ -94,20 +105,50 @@ class StoreWriter:
             packed = msgpack.packb(listing)
             if len(packed) > LARGEST[RecordKind.CHUNK_LIST]:
                 raise TooLarge(f"a file of {size} bytes has too many chunks", unchanged="nothing was committed")
-            self._add(RecordKind.CHUNK_LIST, oid, packed, size)
+            self._add(RecordKind.CHUNK_LIST, oid, packed, size, like)
         return oid
 
-    def copy(self, row: ObjectRow, data: bytes) -> None:
-        """Add a record of another agent's store: its content, under the id that it has there."""
-        if not self.contains(row.id):
-            self._add(RecordKind(row.kind), row.id, data, row.size)
+    def _listing(self, oid: ObjectId | None) -> Listing:
+        """How a blob is cut; nothing if it is not there, or is no large one."""
+        row = None if oid is None else self._store.find(oid)
+        return self._store.chunk_list(row) if row is not None and row.kind == RecordKind.CHUNK_LIST else ()
 
-    def _add(self, kind: RecordKind, id_: bytes, data: bytes, size: int) -> None:
-        pack = self._open_pack()
-        where = pack.writer.add(kind, id_, data, self._store.settings.compress_level)
-        self._new[id_] = (pack.row.name, ObjectRow(id_, kind, 0, where.offset, where.length, size))
-        if pack.writer.end >= self._store.settings.packs_seal_at:
-            self._seal()
+    def copy(self, row: ObjectRow, record: bytes) -> None:
+        """Add a whole record of another agent's store, as it is stored there; the one that it needs is added too."""
+        if not self.contains(row.id):
+            name, offset = self._append(record)
+            self._new[row.id] = (name, row._replace(pack=0, offset=offset))
+
+    def _add(
+        self, kind: RecordKind, id_: bytes, data: bytes | memoryview, size: int, like: bytes | None = None
+    ) -> None:
+        base = None if like is None else self._base(kind, len(data), like)
+        level = self._store.settings.compress_level
+        if base is None:
+            encoded = Encoded(encode(kind, id_, data, level), None, 0)
+        else:
+            encoded = encode_after(base, kind, id_, data, level)
+        name, offset = self._append(encoded.record)
+        self._new[id_] = (name, ObjectRow(id_, kind, 0, offset, len(encoded.record), size, encoded.base))
+        self._links[id_] = Link(id_, kind, len(data), encoded.base, encoded.ordinal)
+
+    def _base(self, kind: RecordKind, size: int, like: bytes) -> Base | None:
+        """What a new record that comes after ``like`` is encoded with; a base that is damaged is none."""
+        if not bases.SMALLEST <= size <= MAX_BASE:
+            return None
+        with suppress(ChecksumMismatch, StorageError):
+            found = bases.choose(like, lambda oid: self._links.get(oid) or self._store.link(oid))
+            if found is None:
+                return None
+            base, ordinal = found
+            if base.id in self._new:
+                content = self._store.contents.get(base.id, proven=True)
+            elif 0 < base.size <= MAX_BASE and bases.suits(kind, base.kind):
+                content = self._store.proven(base.id)
+            else:
+                content = None
+            return Base(base.id, content, ordinal) if content and bases.suits(kind, base.kind) else None
+        return None
 
     def discard(self) -> None:
         """Give up before the transaction: remove the packs that were begun here, and that nothing names."""
@@ -201,7 +242,7 @@ class StoreWriter:
 
     def _create(self) -> _OpenPack:
         layout, vfs = self._place.layout, self._store.vfs
-        name = secrets.token_hex(8)
+        name = os.urandom(8).hex()
         directory = layout.pack_dir(self._place.agent)
         vfs.make_dirs(directory)
         writer = PackWriter.create(vfs, layout.pack(self._place.agent, name))

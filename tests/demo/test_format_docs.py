@@ -33,12 +33,15 @@ work = agent.workspace
 (work / "logic.py").write_text("print('one')\\n")
 (work / "config.yaml").write_text("depth: 3\\n")
 (work / "long.txt").write_text("the same line\\n" * 1000)
+story = "".join(f"{number} {random.Random(number).random()}\\n" for number in range(300))
+(work / "story.txt").write_text(story)
 (work / "state").mkdir()
 (work / "state/large.bin").write_bytes(random.Random(7).randbytes(2_500_000))
 (work / "state/zeros.bin").write_bytes(bytes(1_500_000))
 agent.commit(version="1.0.0", notes="first\\n\\n--- not a patch")
 (work / "logic.py").write_text("print('two')\\n")
 (work / "state/large.bin").write_bytes(random.Random(8).randbytes(2_500_000))
+(work / "story.txt").write_text(story + "the end\\n")
 agent.commit(bump="minor", notes="second")
 (work / "logic.py").write_text("print('dirty')\\n")
 agent.rollback("v1.0.0", reason="to look at it")
@@ -69,14 +72,20 @@ agents = dict(db.execute("SELECT name, id FROM agents"))
 report = {"format": meta["format"], "rows": check_rows(db), "kinds": {}, "ops": {}}
 about = json.loads((home / ".kai/home.json").read_text())
 assert about == {key: meta[key] for key in ("format", "home_id", "object_format")} | {"shared": bool(meta["shared"])}
-report |= {"sealed": 0, "linked": 0, "indexed": 0}
+report |= {"sealed": 0, "linked": 0, "indexed": 0, "based": 0}
 for name, agent in agents.items():
-    found, records, tails = {}, [], []
+    found, records, bases = {}, [], {}
+    agents_packs = [
+        pack for (pack,) in db.execute("SELECT name FROM packs WHERE agent = ? ORDER BY id", (agent,))
+    ]
+    for _ in range(len(agents_packs)):  # a base may lie in any pack
+        for pack in agents_packs:
+            list(read_pack(home / ".kai/packs" / name / (pack + ".pack"), bases))
     for number, pack, state, committed in db.execute(
         "SELECT id, name, state, committed FROM packs WHERE agent = ?", (agent,)
     ):
         path = home / ".kai/packs" / name / (pack + ".pack")
-        listing = list(read_pack(path))
+        listing = list(read_pack(path, bases))
         for offset, length, kind, id_, content in listing:
             report["kinds"][kind] = report["kinds"].get(kind, 0) + 1
             found[number, offset] = (length, kind, id_, content)
@@ -100,9 +109,10 @@ for name, agent in agents.items():
         else:
             assert state == "open" and committed <= len(data)
     chunks = {id_: content for _, kind, id_, content in found.values() if kind == "chunk"}
-    for id_, kind, pack, offset, length, size in db.execute(
-        "SELECT id, kind, pack, offset, length, size FROM objects WHERE agent = ?", (agent,)
+    for id_, kind, pack, offset, length, size, base in db.execute(
+        "SELECT id, kind, pack, offset, length, size, base FROM objects WHERE agent = ?", (agent,)
     ):
+        report["based"] += base is not None
         assert found[pack, offset][:3] == (length, KINDS[kind], id_)
         content = found[pack, offset][3]
         if KINDS[kind] == "chunk list":
@@ -164,6 +174,7 @@ def test_a_stranger_reads_every_record_and_the_chain_with_the_pages_alone(writte
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["format"] == 0
     assert report["sealed"] >= 1
+    assert report["based"] >= 2, "trees and a story of which a line was added"
     assert report["linked"] >= 2, "the fork shares a pack, with the op records of another agent in it"
     assert {"blob", "tree", "commit", "tag", "chunk", "chunk list", "op", "footer"} == set(report["kinds"])
     assert report["ops"] == {
@@ -201,7 +212,7 @@ def told_verbs() -> set[str]:
     return {verb.strip("`") for row in rows[rows.index("`commit`") :] for verb in row.split(", ")}
 
 
-@pytest.mark.parametrize("file", ["logic.py", "config.yaml", "long.txt"])
+@pytest.mark.parametrize("file", ["logic.py", "config.yaml", "long.txt", "story.txt"])
 def test_one_object_comes_out_of_its_pack_by_hand(written, file):
     for tool in ("sqlite3", "od", "zstd", "sha256sum", "sha1sum"):
         require_tool(tool)
@@ -228,7 +239,7 @@ def test_the_pages_reader_sees_a_flipped_bit(written, tmp_path, where):
     data[8 + 16 if where == "header" else 8 + 16 + header_len + 4] ^= 4
     broken = tmp_path / "broken.pack"
     broken.write_bytes(data)
-    done = read(reader() + "import sys\nfor record in read_pack(sys.argv[1]): pass\n", broken)
+    done = read(reader() + "import sys\nfor record in read_pack(sys.argv[1], {}): pass\n", broken)
     assert done.returncode != 0
     assert f"the {where} at byte 8 is damaged" in done.stderr
 
@@ -304,10 +315,11 @@ def test_a_checksum_is_what_git_ls_tree_gives(written, tmp_path):
         home, name = pathlib.Path(sys.argv[1]), "adopted"
         format_ = sqlite3.connect(home / ".kai/catalog.sqlite").execute(
             "SELECT value FROM meta WHERE key = 'object_format'").fetchone()[0]
-        out = pathlib.Path(sys.argv[2])
-        for pack in (home / ".kai/packs" / name).glob("*.pack"):
-            for _, _, kind, id_, content in read_pack(pack):
-                if kind in ("blob", "tree", "commit", "tag"):
+        out, bases = pathlib.Path(sys.argv[2]), {}
+        packs = sorted((home / ".kai/packs" / name).glob("*.pack"))
+        for pack in packs * len(packs):  # a base may lie in any of them
+            for _, _, kind, id_, content in read_pack(pack, bases):
+                if content is not None and kind in ("blob", "tree", "commit", "tag"):
                     path = out / "objects" / id_.hex()[:2] / id_.hex()[2:]
                     path.parent.mkdir(exist_ok=True)
                     path.write_bytes(zlib.compress(b"%s %d\\0" % (kind.encode(), len(content)) + content))

@@ -14,7 +14,7 @@ from kaivc.errors import KaiError
 from kaivc.ops.fsck import Fscked
 from kaivc.storage import packscan
 from kaivc.storage.pack import MAGIC, PREFIX
-from kaivc.storage.packscan import Record
+from kaivc.storage.packscan import Gap
 from kaivc.vfs import Vfs
 from tests.engine.homes import ENVIRON, Files, Ticking, make_home, read, write
 
@@ -114,7 +114,7 @@ COLUMNS = {
     "reflog": "(SELECT name FROM agents WHERE id = agent), seq, ord, ref, old, new, actor, time_ns, reason, verb,"
     " op_id, undoes, backup, workspace",
     "ops": "(SELECT name FROM agents WHERE id = agent), seq, op_id, digest",
-    "objects": "(SELECT name FROM agents WHERE id = agent), id, kind, length, size",
+    "objects": "(SELECT name FROM agents WHERE id = agent), id, kind, size",
     "meta": "key, value",
 }
 
@@ -151,7 +151,7 @@ def regions(pack: Path) -> Iterator[tuple[str, int, int]]:
     yield "magic", 0, len(MAGIC)
     end = len(MAGIC)
     for item in packscan.survey(reader, len(MAGIC), size):
-        assert isinstance(item, Record)
+        assert not isinstance(item, Gap)
         head, at = item.header, item.header.where.offset
         yield f"prefix {head.kind}", at, at + PREFIX.size
         yield f"header {head.kind}", at + PREFIX.size, head.payload_at - 4

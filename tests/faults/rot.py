@@ -34,7 +34,7 @@ from kaivc.names import ObjectId
 from kaivc.ops.fsck import Fscked
 from kaivc.storage import index, packscan
 from kaivc.storage.pack import MAGIC, RecordKind
-from kaivc.storage.packscan import Record
+from kaivc.storage.packscan import Gap
 from tests.engine.damage import fsck
 from tests.faults.rot_home import WAL, open_quietly
 from tests.faults.rot_reads import ABSENT, MISSING, OLDER, RIGHT, SAID, WRONG, Failed, Read, judge, reads
@@ -400,7 +400,7 @@ def _records(path: Path, committed: int) -> Iterator[Region]:
         yield Region(0, len(MAGIC))
         end = len(MAGIC)
         for item in packscan.survey(reader, end, size):
-            if isinstance(item, Record):
+            if not isinstance(item, Gap):
                 kind, oid = item.header.kind, item.header.id
                 oid = oid if kind not in (RecordKind.OP, RecordKind.FOOTER) else b""
                 yield Region(item.header.where.offset, item.end, kind, oid, item.end <= committed)
