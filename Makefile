@@ -7,7 +7,8 @@ WORKERS ?= 2
 SOURCES := $(wildcard kaivc tests scripts examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check format format-check lint types architecture reference torture lock tools clean
+.PHONY: help demo test faults check format format-check lint types architecture reference torture bench bench-quick lock \
+        tools clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -54,6 +55,13 @@ reference: $(READY)  ## write docs/reference anew from the commands, their schem
 torture: $(READY)  ## the long tests
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
+bench: $(READY)  ## measure kaivc beside its peers (an hour or more), and write docs/benchmarks
+	scripts/bench/install-peers
+	$(BIN)/python -m scripts.bench $(BENCH)
+
+bench-quick: $(READY)  ## the same with small workloads, within three minutes, into .bench/quick
+	$(BIN)/python -m scripts.bench --quick $(BENCH)
+
 lock:  ## make requirements/dev.txt again from pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/pip-compile || $(BIN)/python -m pip install --quiet pip-tools
@@ -66,5 +74,5 @@ tools:  ## install what the tests run beside Python packages
 	scripts/install-test-tools
 
 clean:  ## remove what the other targets made, and .venv
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist htmlcov .coverage .coverage.* coverage.json
+	rm -rf .venv .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist htmlcov .coverage .coverage.* coverage.json
 	find kaivc tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
