@@ -13,11 +13,10 @@ from kaivc.healing import Donors, tag_of
 from kaivc.names import tags_prefix
 from kaivc.repository import OpenHome
 from kaivc.stock import Source, Stock
+from kaivc.storage.bases import DEEPEST
 from kaivc.storage.gather import Place
 from kaivc.storage.gitobjects import Kind, ObjectFormat, decode_commit, decode_tag
-from kaivc.storage.pack import CHAIN, RecordKind
-
-MAX_DEPTH = CHAIN.bit_length()
+from kaivc.storage.pack import RecordKind
 
 
 class Recovery:
@@ -46,7 +45,7 @@ class Recovery:
     def _through_base(self, stock: Stock, oid: bytes, kind: int, ref: str, depth: int = 0) -> bool:
         """By a record that is whole, once the one that it is encoded with is found again."""
         for place in stock.facts.waiting.get(oid, ()):
-            if place.kind != kind or place.base is None or depth > MAX_DEPTH:
+            if place.kind != kind or place.base is None or depth > DEEPEST:
                 continue
             found = stock.has(place.base, kind) or self._find_whole(stock, place.base, kind, ref)
             if not found and not self._through_base(stock, place.base, kind, ref, depth + 1):

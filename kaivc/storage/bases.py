@@ -17,6 +17,8 @@ KEPT = 8 << 20
 """Bytes of contents that are kept decoded."""
 SMALLEST = 64
 """Bytes of content below which a base does not pay: its id alone takes half as many."""
+DEEPEST = CHAIN.bit_length()
+"""So many steps lead out of any chain that is as it must be."""
 
 
 class Found(NamedTuple):
@@ -113,7 +115,7 @@ def suits(kind: int, base: int) -> bool:
 
     A blob's id says which bytes it has; as a list of chunks the same id stands for other bytes.
     """
-    return (kind == RecordKind.CHUNK_LIST) == (base == RecordKind.CHUNK_LIST)
+    return (kind == RecordKind.CHUNK_LIST) == (base == RecordKind.CHUNK_LIST) and base <= RecordKind.CHUNK_LIST
 
 
 class Link(NamedTuple):
@@ -132,7 +134,7 @@ def choose(like: bytes, link: Callable[[bytes], Link | None]) -> tuple[Link, int
     if at is None or at.ordinal + 1 >= CHAIN:
         return None
     ordinal = at.ordinal + 1
-    for _ in range(CHAIN.bit_length()):
+    for _ in range(DEEPEST):
         if at.ordinal < ordinal and not at.ordinal & ~ordinal:
             return at, ordinal
         below = link(at.base) if at.base is not None else None

@@ -10,6 +10,7 @@ from kaivc.errors import ChecksumMismatch, Collected, StorageFailed, UnknownForm
 from kaivc.ports import Progress
 from kaivc.records import replace
 from kaivc.storage import packscan
+from kaivc.storage.bases import DEEPEST
 from kaivc.storage.damage import AgentCheck, Damage, Severity
 from kaivc.storage.index import ObjectRow, PackState
 from kaivc.storage.journal import digest_op
@@ -200,13 +201,12 @@ class Packs:
 
     def _cause(self, row: ObjectRow) -> bytes | None:
         """The bad object that a record cannot be read without."""
-        below, seen = row.base, {row.id}
-        while below is not None and below not in seen:
-            if below in self._check.bad:
-                return self._check.causes.get(below, below)
-            seen.add(below)
+        below = row.base
+        for _ in range(DEEPEST):
+            if below is None or below in self._check.bad:
+                break
             below = self._bases.get(below)
-        return None
+        return self._check.causes.get(below, below) if below in self._check.bad else None
 
     def _problem(self, row: ObjectRow) -> str | None:
         try:

@@ -14,6 +14,7 @@ from kaivc.names import ObjectId, Version, backup_ref, current_ref, version_ref
 from kaivc.repository import Repository
 from kaivc.storage import index, journal
 from kaivc.storage.catalog import checksum
+from kaivc.storage.compression import compress_after
 from kaivc.storage.gitobjects import DIRECTORY, FILE, SHA256, Commit, Kind, Tag, encode_commit, encode_tag
 from kaivc.storage.index import ObjectRow, PackRow
 from kaivc.storage.journal import Move, Op
@@ -75,7 +76,7 @@ class Forge:
     def __post_init__(self) -> None:
         self.home = open_home(self.path)
         self.repo: Repository = self.home.agent(AGENT).repository
-        self.records: list[tuple[bytes, int, bytes, int]] = []
+        self.records: list[tuple[bytes, int, bytes, int, bytes | None]] = []
         self.moves: list[Move] = []
         self.sql: list[tuple[str, tuple[object, ...]]] = []
 
@@ -87,10 +88,16 @@ class Forge:
         self.raw(oid, kind, encode(kind, oid, data, 3), len(data) if size is None else size)
         return ObjectId(oid)
 
-    def raw(self, id_: bytes, kind: int, stored: bytes, size: int) -> bytes:
-        """A record as it is."""
-        self.records.append((id_, kind, stored, size))
+    def raw(self, id_: bytes, kind: int, stored: bytes, size: int, base: bytes | None = None) -> bytes:
+        """A record as it is; ``base`` is what the index is to say."""
+        self.records.append((id_, kind, stored, size, base))
         return id_
+
+    def after(self, base: bytes, ordinal: object, id_: bytes, data: bytes, prefix: bytes, kind: int = 1) -> bytes:
+        """A record that says it is encoded with another one."""
+        header = {int(Key.ID): id_, int(Key.SIZE): len(data), int(Key.BASE): base, int(Key.ORDINAL): ordinal}
+        frame = compress_after(prefix, data)
+        return self.raw(id_, kind, whole(kind, msgpack.packb(header), frame, Codec.ZSTD_PREFIX), len(data), base)
 
     def blob(self, data: bytes) -> ObjectId:
         return self.put(Kind.BLOB, data)
@@ -150,10 +157,10 @@ class Forge:
         name = secrets.token_hex(8)
         offset, pieces, rows = len(MAGIC), [MAGIC], []
         seen: set[bytes] = set()
-        for oid, kind, stored, size in self.records:
+        for oid, kind, stored, size, base in self.records:
             if oid not in seen:
                 seen.add(oid)
-                rows.append(ObjectRow(oid, kind, 0, offset, len(stored), size))
+                rows.append(ObjectRow(oid, kind, 0, offset, len(stored), size, base))
                 pieces.append(stored)
                 offset += len(stored)
         Path(self.repo.layout.pack(AGENT, name)).write_bytes(b"".join(pieces))

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import msgpack
 import zstandard
 
-from kaivc.storage.gitobjects import Commit, Kind, encode_commit
+from kaivc.storage.compression import compress_after
+from kaivc.storage.gitobjects import SHA256, Commit, Kind, encode_commit
 from kaivc.storage.pack import Codec, RecordKind
 from tests.faults.hostile.forge import AGENT, EVE, NOTHING, TIME, Forge, record, tree_bytes, whole
 
@@ -424,6 +425,124 @@ def _nested(levels: int) -> object:
     return value
 
 
+# ---------------------------------------------------------------- records that need another
+
+TEXT = b"".join(b"line %d of a text that versions share\n" % number for number in range(60))
+ONE, TWO = b"\x31" * 32, b"\x32" * 32
+
+
+def _based(build: Callable[[Forge], bytes]) -> Callable[[Forge], object]:
+    """A tree whose one file is the record that is built."""
+    return lambda it: it.version(it.tree((b"100644", b"logic.py", build(it))))
+
+
+def _after(base: Callable[[Forge], bytes], ordinal: object, prefix: bytes = TEXT) -> Callable[[Forge], object]:
+    """A file whose record says that it has a base and an ordinal."""
+    data = TEXT + b"more\n"
+    return _based(lambda it: it.after(base(it), ordinal, SHA256.hash(Kind.BLOB, data), data, prefix))
+
+
+def _ring(length: int, ordinals: Callable[[int], int]) -> Callable[[Forge], object]:
+    """So many records, each of which has the next one as base, and the last the first."""
+
+    def build(it: Forge) -> bytes:
+        ids = [struct.pack(">I", number) * 8 for number in range(length)]
+        for number, id_ in enumerate(ids):
+            it.after(ids[(number + 1) % length], ordinals(number), id_, TEXT + b"x", TEXT)
+        return ids[0]
+
+    return _based(build)
+
+
+def _chain(length: int, ordinals: Callable[[int], int]) -> Callable[[Forge], object]:
+    """So many records one on top of the other, all as they must be but for their number."""
+
+    def build(it: Forge) -> bytes:
+        data = TEXT
+        oid: bytes = it.blob(data)
+        for number in range(1, length + 1):
+            more = TEXT + b"%d\n" % number
+            oid, data = it.after(oid, ordinals(number), SHA256.hash(Kind.BLOB, more), more, data), more
+        return oid
+
+    return _based(build)
+
+
+def _with_base_of(kind: int, data: bytes, stored: bytes | None = None) -> Callable[[Forge], object]:
+    """A file whose base is a record of some kind and content."""
+
+    def build(it: Forge) -> bytes:
+        it.raw(ONE, kind, stored or record(kind, ONE, data), len(data))
+        more = TEXT + b"more"
+        return it.after(ONE, 1, SHA256.hash(Kind.BLOB, more), more, data or TEXT)
+
+    return _based(build)
+
+
+def _index_says(base: bytes | None) -> Callable[[Forge], object]:
+    """A file whose row says another base than its record."""
+
+    def build(it: Forge) -> bytes:
+        data = TEXT + b"more"
+        oid = it.after(it.blob(TEXT), 1, SHA256.hash(Kind.BLOB, data), data, TEXT)
+        it.records[-1] = (*it.records[-1][:4], base)
+        return oid
+
+    return _based(build)
+
+
+def _frame_after(change: Callable[[bytes], bytes], size: int = len(TEXT) + 1) -> Callable[[Forge], object]:
+    """A file with a good base, and a frame that is not what it must be."""
+
+    def build(it: Forge) -> bytes:
+        base = it.blob(TEXT)
+        header = msgpack.packb({1: TWO, 2: size, 3: base, 4: 1})
+        stored = whole(Kind.BLOB, header, change(compress_after(TEXT, TEXT + b"x")), Codec.ZSTD_PREFIX)
+        return it.raw(TWO, Kind.BLOB, stored, size, base)
+
+    return _based(build)
+
+
+BASES = [
+    Case("base: not there", _after(lambda _: NOTHING, 1)),
+    Case("base: no id", _after(lambda _: b"", 1)),
+    Case("base: other bytes", _after(lambda it: it.blob(b"something else entirely\n" * 100), 1)),
+    Case("base: its own", _ring(1, lambda _: 1)),
+    Case("base: each other's", _ring(2, lambda number: 1 + number)),
+    Case("base: a ring of 5,000", _ring(5_000, lambda number: 63 - number % 63)),
+    Case("base: 20,000 deep, all of one ordinal", _chain(20_000, lambda _: 63)),
+    Case("base: 20,000 deep, counting", _chain(20_000, lambda number: 1 + number % 63)),
+    Case("base: seven deep", _chain(7, lambda number: (1 << min(number, 6)) - 1)),
+    Case("base: six deep", _chain(6, lambda number: (1 << number) - 1), HARMLESS),
+    Case("ordinal: of a whole record", _after(lambda it: it.blob(TEXT), 0)),
+    Case("ordinal: below zero", _after(lambda it: it.blob(TEXT), -1)),
+    Case("ordinal: 64", _after(lambda it: it.blob(TEXT), 64)),
+    Case("ordinal: 2^63", _after(lambda it: it.blob(TEXT), 1 << 63)),
+    Case("ordinal: true", _after(lambda it: it.blob(TEXT), True)),
+    Case("ordinal: text", _after(lambda it: it.blob(TEXT), "1")),
+    Case("ordinal: nothing", _after(lambda it: it.blob(TEXT), None)),
+    Case("base: a list of chunks", _with_base_of(RecordKind.CHUNK_LIST, msgpack.packb([(ONE, 3)]))),
+    Case("base: an op", _with_base_of(RecordKind.OP, TEXT)),
+    Case("base: empty", _with_base_of(Kind.BLOB, b"")),
+    Case("base: 16 MiB", _with_base_of(Kind.BLOB, bytes(16 << 20))),
+    Case(
+        "base: a bomb of 16 MiB",
+        _with_base_of(Kind.BLOB, bytes(16 << 20), record(1, ONE, _bomb(16 << 20), 16 << 20, codec=1)),
+    ),
+    Case("base: a bomb of 1 GiB", _with_base_of(Kind.BLOB, TEXT, record(1, ONE, _bomb(1 << 30), 1 << 30, codec=1))),
+    Case("base: the index says none", _index_says(None)),
+    Case("base: the index says another", _index_says(NOTHING)),
+    Case("after a base: cut", _frame_after(lambda it: it[:-3])),
+    Case("after a base: trailing bytes", _frame_after(lambda it: it + b"tail")),
+    Case("after a base: a skippable frame", _frame_after(lambda it: SKIPPABLE + it)),
+    Case("after a base: garbage", _frame_after(lambda _: b"no frame at all")),
+    Case("after a base: another checksum", _frame_after(lambda it: it[:-4] + b"evil")),
+    Case("after a base: another size", _frame_after(lambda it: it, 5000)),
+    Case("after a base: a bomb of 1 GiB", _frame_after(lambda _: _bomb(1 << 30), 1 << 24)),
+    Case("after a base: a window of 2 GiB", _frame_after(lambda _: b"\x28\xb5\x2f\xfd\x00\xa8\x29\0\0hello")),
+]
+
+
 # ---------------------------------------------------------------- commits and tags
 
 
@@ -635,4 +754,4 @@ COMMITS = [
 
 PARENTS = [Case("parents: 20,000 deep", _parents(20_000), STRANGE)]
 
-TABLE = [*TREES, *LINKS, *BOMBS, *COMMITS]
+TABLE = [*TREES, *LINKS, *BOMBS, *BASES, *COMMITS]
