@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 from kaivc import manifest as manifests
 from kaivc import sqlitefiles
@@ -26,6 +25,7 @@ from kaivc.layout import META_FILE
 from kaivc.manifest import MANIFEST, Manifest, StateClass
 from kaivc.names import ObjectId
 from kaivc.reading import Reader, StillReader, unreadable
+from kaivc.records import dataclass, field
 from kaivc.repository import Repository
 from kaivc.roots import live_manifest, open_root, read_small, refuse_root
 from kaivc.sinks import BlobSink, BytesSource
@@ -82,11 +82,11 @@ def _above(path: bytes) -> Iterator[bytes]:
 class Capturer:
     """Reads the workspace of one agent into a sink.
 
-    ``base`` is the tree that secrets which are absent here are taken from; what ``base_manifest``, its manifest, calls
-    secret is never read, whatever the live one says. With ``spare``, a manifest, what a version
-    could not hold is left out instead of refused, and ``spare`` stands in for a manifest that cannot be read: a
-    workspace that is about to be left must not stand in the way. With ``still``, the directory is one that nobody runs
-    and that must not be written to, not even by SQLite.
+    ``base`` is the tree that secrets which are absent here are taken from, and that files here are likely to be like;
+    what ``base_manifest``, its manifest, calls secret is never read, whatever the live one says. With ``spare``, a
+    manifest, what a version could not hold is left out instead of refused, and ``spare`` stands in for a manifest that
+    cannot be read: a workspace that is about to be left must not stand in the way. With ``still``, the directory is one
+    that nobody runs and that must not be written to, not even by SQLite.
     """
 
     def __init__(
@@ -303,11 +303,12 @@ class Capturer:
     def _bytes(
         self, parent: int, name: bytes, path: bytes, status: os.stat_result, names: set[bytes]
     ) -> ObjectId | None:
-        oid = self._reader.known_id(parent, name, path, status, names)
+        base = self._base.get(path)
+        oid = self._reader.known_id(parent, name, path, status, names, base.oid if base else None)
         if oid is not None:
             return oid
         try:
-            return self._reader.read(parent, name, path)
+            return self._reader.read(parent, name, path, base.oid if base else None)
         except UnreadablePath:
             if self._spare is None or path in self._wanted:
                 raise

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-from dataclasses import dataclass, replace
 
 from kaivc.capture import Capture, Capturer
 from kaivc.dirtree import DirTree
@@ -12,6 +10,7 @@ from kaivc.errors import RefusedWorkspace
 from kaivc.manifest import StateClass
 from kaivc.materialise import plain_mode
 from kaivc.names import ObjectId
+from kaivc.records import dataclass, replace
 from kaivc.repository import OpenHome, Repository
 from kaivc.settings import Local
 from kaivc.storage.chunking import Source
@@ -54,10 +53,10 @@ class _CopySink:
         self._format = home.format
         self._tree = tree
         self._count = 0
-        self._prefix = b".copy-" + secrets.token_hex(8).encode()
+        self._prefix = b".copy-" + os.urandom(8).hex().encode()
         self.kept: dict[ObjectId, bytes] = {}
 
-    def put_blob(self, source: Source, size: int) -> ObjectId:
+    def put_blob(self, source: Source, size: int, like: ObjectId | None = None) -> ObjectId:  # noqa: ARG002 - a sink's
         """Write the bytes to a scratch file; their id."""
         name = b"%s-%d" % (self._prefix, self._count)
         self._count += 1

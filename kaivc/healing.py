@@ -5,18 +5,18 @@ Whatever is found counts only if its hash is the id that is looked for.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 
+from kaivc.errors import ChecksumMismatch
 from kaivc.layout import META_FILE
 from kaivc.names import ObjectId
 from kaivc.ports import Progress
-from kaivc.storage.chunking import chunks
+from kaivc.records import dataclass
+from kaivc.storage.chunking import Listing, chunk_id, cut
 from kaivc.storage.gitobjects import (
     DIRECTORY,
     EXECUTABLE,
@@ -58,6 +58,27 @@ class Donor:
             return file.read()
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of a file whose bytes had the id of a chunk."""
+
+    id: bytes
+    path: bytes
+    at: int
+    size: int
+
+    def read(self) -> bytes:
+        """Its bytes; ChecksumMismatch if they are others by now."""
+        with open(os.open(self.path, _READ), "rb") as file:
+            file.seek(self.at)
+            data = file.read(self.size)
+        if chunk_id(data) != self.id:
+            raise ChecksumMismatch(
+                "a file changed while bytes were taken from it", unchanged="nothing was repaired", hint="run it again"
+            )
+        return data
+
+
 class Donors:
     """Everything that the views and workspaces of some agents hold, hashed once, when it is first asked for."""
 
@@ -71,7 +92,7 @@ class Donors:
         self._files: dict[ObjectId, Donor] | None = None
         self._trees: dict[ObjectId, bytes] = {}
         self._metas: list[tuple[ObjectId, dict[str, object]]] = []
-        self._chunks: dict[bytes, tuple[bytes, int]] | None = None
+        self._missed: set[bytes] = set()
 
     def file(self, oid: bytes) -> Donor | None:
         """A file with the bytes of a blob."""
@@ -82,20 +103,18 @@ class Donors:
         self._look()
         return self._trees.get(ObjectId(oid))
 
-    def chunk(self, chunk_id: bytes) -> bytes | None:
-        """A chunk that some large file still holds."""
-        if self._chunks is None:
-            self._chunks = {}
-            for donor in self._look().values():
-                if donor.size >= PIECE and not donor.is_link:
-                    self._cut(donor.path, self._chunks)
-        found = self._chunks.get(chunk_id)
-        if found is None:
-            return None
-        path, number = found
-        with open(os.open(path, _READ), "rb") as file:
-            data = next(piece for at, piece in enumerate(chunks(file)) if at == number)
-        return data if hashlib.sha256(data).digest() == chunk_id else None
+    def chunks(self, listing: Listing, wanted: Collection[bytes]) -> dict[bytes, Stretch]:
+        """Where those chunks of a large blob lie that some large file still holds; none if one was missed before."""
+        found: dict[bytes, Stretch] = {}
+        if not self._missed.isdisjoint(wanted):
+            return found
+        for donor in self._look().values():
+            if donor.size >= PIECE and not donor.is_link and len(found) < len(wanted):
+                for stretch in _cut(donor.path, listing):
+                    if stretch.id in wanted:
+                        found.setdefault(stretch.id, stretch)
+        self._missed |= set(wanted) - found.keys()
+        return found
 
     def commit(self, oid: bytes, chain: Chain | None) -> bytes | None:
         """The bytes of a version's commit, made again from its view and its op record."""
@@ -171,13 +190,18 @@ class Donors:
             self._files.setdefault(oid, donor)
         return oid
 
-    def _cut(self, path: bytes, found: dict[bytes, tuple[bytes, int]]) -> None:
-        try:
-            with open(os.open(path, _READ), "rb") as file:
-                for number, piece in enumerate(chunks(file)):
-                    found.setdefault(hashlib.sha256(piece).digest(), (path, number))
-        except OSError:
-            return
+
+def _cut(path: bytes, listing: Listing) -> Iterator[Stretch]:
+    """The chunks of a file, cut where the blob was."""
+    at = 0
+    try:
+        with open(os.open(path, _READ), "rb") as file:
+            for batch in cut(file, listing):
+                for piece in batch:
+                    yield Stretch(piece.id, path, at, len(piece.data))
+                    at += len(piece.data)
+    except OSError:
+        return
 
 
 def _listing(path: bytes) -> Iterator[tuple[bytes, os.stat_result]]:

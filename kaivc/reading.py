@@ -43,6 +43,14 @@ class _FileSource:
         self._left -= len(data)
         return data
 
+    def readinto(self, room: memoryview) -> int:
+        count = os.preadv(self._fd, [room[: self._left]], self._at)
+        if not count and self._left and room:
+            raise _Unsettled
+        self._at += count
+        self._left -= count
+        return count
+
 
 def _now(repo: Repository) -> int:
     """The time of the disk; 0, at which no file counts as settled, where it cannot be asked."""
@@ -84,16 +92,22 @@ class Reader:
             os.close(fd)
 
     def known_id(
-        self, parent: int, name: bytes, path: bytes, status: os.stat_result, names: set[bytes]
+        self,
+        parent: int,
+        name: bytes,
+        path: bytes,
+        status: os.stat_result,
+        names: set[bytes],
+        base: ObjectId | None = None,
     ) -> ObjectId | None:
-        """The id that the stat cache has, if nothing can have changed since."""
+        """The id that the stat cache has, if nothing can have changed since; ``base`` is one that is surely stored."""
         directory, _, _ = split(path)
         known = self.cache.get(directory, {}).get(name)
         if known is None or known.signature != signature(
             status, self._wal(parent, name) if name + b"-wal" in names else None
         ):
             return None
-        if not is_settled(known) or not self._sink.contains(known.oid):
+        if not is_settled(known) or not (known.oid == base or self._sink.contains(known.oid)):
             return None
         if len(known.signature) > SIGNATURE:
             self.databases.add(path)
@@ -107,11 +121,14 @@ class Reader:
             return None
         return status if status.st_size else None
 
-    def read(self, parent: int, name: bytes, path: bytes) -> ObjectId | None:
-        """The id of a file's bytes; None if it went away. UnreadablePath or UnsettledFile otherwise."""
+    def read(self, parent: int, name: bytes, path: bytes, like: ObjectId | None = None) -> ObjectId | None:
+        """The id of a file's bytes; None if it went away. UnreadablePath or UnsettledFile otherwise.
+
+        ``like`` is a blob that perhaps holds most of them.
+        """
         for _ in range(self._repo.settings.read_tries):
             try:
-                return self._read_once(parent, name, path)
+                return self._read_once(parent, name, path, like)
             except _Unsettled:
                 continue
             except FileNotFoundError:
@@ -121,10 +138,10 @@ class Reader:
                 raise unreadable(path, error) from error
         raise _unsettled(path)
 
-    def _read_once(self, parent: int, name: bytes, path: bytes) -> ObjectId:
+    def _read_once(self, parent: int, name: bytes, path: bytes, like: ObjectId | None) -> ObjectId:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if (status.st_dev, status.st_ino) in self._open and self.has_magic(parent, name):
-            return self._through_sqlite(path)
+            return self._through_sqlite(path, like)
         fd = os.open(name, _READ, dir_fd=parent)
         try:
             before = os.fstat(fd)
@@ -132,9 +149,9 @@ class Reader:
                 raise _Unsettled
             wal = self._wal(parent, name)
             if os.pread(fd, 16, 0) == sqlitefiles.MAGIC:
-                oid = self._database(fd, path, before)
+                oid = self._database(fd, path, before, like)
             else:
-                oid = self._sink.put_blob(_FileSource(fd, before.st_size), before.st_size)
+                oid = self._sink.put_blob(_FileSource(fd, before.st_size), before.st_size, like)
                 if signature(os.fstat(fd)) != signature(before):
                     raise _Unsettled
             if path not in self.plain_databases:  # whether its side files are its own is asked each time
@@ -150,29 +167,29 @@ class Reader:
 
     # ------------------------------------------------------------ databases
 
-    def _database(self, fd: int, path: bytes, status: os.stat_result) -> ObjectId:
+    def _database(self, fd: int, path: bytes, status: os.stat_result, like: ObjectId | None) -> ObjectId:
         full = os.path.join(self._root, path)
         self.databases.add(path)
         try:
             with self._reading(full) as connection:
                 if not sqlitefiles.holds_all(full, connection):
-                    return self._put_state(connection)
+                    return self._put_state(connection, like)
                 size = os.fstat(fd).st_size
-                return self._sink.put_blob(_FileSource(fd, size), size)
+                return self._sink.put_blob(_FileSource(fd, size), size, like)
         except sqlitefiles.NotReadable:
             self.plain_databases.append(path)
-            return self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size)
+            return self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size, like)
 
     def _reading(self, path: bytes) -> AbstractContextManager[sqlite3.Connection]:
         return sqlitefiles.reading(path, self._repo.settings.lock_wait, self._repo.home.temp)
 
-    def _through_sqlite(self, path: bytes) -> ObjectId:
+    def _through_sqlite(self, path: bytes, like: ObjectId | None) -> ObjectId:
         """For a file that this process has open: closing a descriptor of our own would drop its locks."""
         full = os.path.join(self._root, path)
         self.databases.add(path)
         try:
             with self._reading(full) as connection:
-                return self._put_state(connection)
+                return self._put_state(connection, like)
         except sqlitefiles.NotReadable as error:
             raise UnsettledFile(
                 f"the database {show(path)} cannot be read: {error}",
@@ -181,26 +198,26 @@ class Reader:
                 path=show(path),
             ) from error
 
-    def _put_state(self, connection: sqlite3.Connection) -> ObjectId:
+    def _put_state(self, connection: sqlite3.Connection, like: ObjectId | None) -> ObjectId:
         with self._repo.home.scratch_file() as path, sqlitefiles.Scratch(self._repo.vfs, path) as file:
             source = sqlitefiles.read_out(connection, file)
-            return self._sink.put_blob(source, sqlitefiles.size_of(source))
+            return self._sink.put_blob(source, sqlitefiles.size_of(source), like)
 
 
 class StillReader(Reader):
     """Reads a directory that is never written to: of a database with a log, SQLite is given a copy to open."""
 
-    def _database(self, fd: int, path: bytes, status: os.stat_result) -> ObjectId:
+    def _database(self, fd: int, path: bytes, status: os.stat_result, like: ObjectId | None) -> ObjectId:
         full = os.path.join(self._root, path)
         before = self._unit(full)
         try:
-            oid = self._copied(fd, full) if len(before) > 1 else None
+            oid = self._copied(fd, full, like) if len(before) > 1 else None
         except sqlitefiles.NotReadable:
             self.plain_databases.append(path)
             oid = None
         if oid is None:
             self.databases.add(path)
-            oid = self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size)
+            oid = self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size, like)
         if self._unit(full) != before or signature(os.fstat(fd)) != signature(status):
             raise _Unsettled
         return oid
@@ -216,7 +233,7 @@ class StillReader(Reader):
                     found[suffix] = signature(status)
         return found
 
-    def _copied(self, fd: int, full: bytes) -> ObjectId:
+    def _copied(self, fd: int, full: bytes, like: ObjectId | None) -> ObjectId:
         """The state that a copy of the database and its logs has."""
         with self._repo.home.scratch_file() as path:
             base = os.fsencode(path)
@@ -229,7 +246,7 @@ class StillReader(Reader):
                         if suffix:
                             os.close(source)
                 with self._reading(base) as connection:
-                    return self._put_state(connection)
+                    return self._put_state(connection, like)
             finally:
                 for suffix in (b"", *sqlitefiles.SIDE_SUFFIXES):
                     self._repo.vfs.unlink(base + suffix, missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from kaivc import retention, revisions, trees
 from kaivc.capture import Capturer
@@ -11,6 +10,7 @@ from kaivc.diff.model import FileDiff, Side
 from kaivc.diff.patch import render, stat
 from kaivc.errors import ChecksumMismatch, Collected
 from kaivc.names import ObjectId
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.sinks import HashSink
 from kaivc.storage.chunking import Source
@@ -77,10 +77,10 @@ class _KeepingSink(HashSink):
         self._repo = repo
         self.sizes: dict[ObjectId, tuple[int, bytes | None]] = {}
 
-    def put_blob(self, source: Source, size: int) -> ObjectId:
+    def put_blob(self, source: Source, size: int, like: ObjectId | None = None) -> ObjectId:
         """The id of the bytes."""
         kept = _Kept(source, keep=size <= MAX_SHOWN)
-        oid = super().put_blob(kept, size)
+        oid = super().put_blob(kept, size, like)
         if not self._repo.store.contains(oid):
             self.sizes[oid] = (size, b"".join(kept.pieces) if size <= MAX_SHOWN else None)
         return oid

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from kaivc.errors import ChecksumMismatch, KaiError, StorageFailed, UnknownFormat
 from kaivc.storage import compression
-from kaivc.storage.chunking import MAX_CHUNK, chunks
 from kaivc.storage.pack import MAGIC, PackReader, PackWriter, RecordKind, encode, scan
 from kaivc.vfs import Vfs
 
@@ -140,14 +139,3 @@ def test_a_bomb_is_refused_at_once() -> None:
     unstated = zstandard.ZstdCompressor(level=3, write_content_size=False).compress(bytes(1 << 20))
     with pytest.raises(ChecksumMismatch):
         compression.decompress(unstated, 1000)
-
-
-def test_chunks_add_up_and_move_with_the_content() -> None:
-    import io
-
-    data = random.Random(3).randbytes(3 << 20)
-    first = list(chunks(io.BytesIO(data)))
-    assert b"".join(first) == data
-    assert max(map(len, first)) <= MAX_CHUNK
-    second = list(chunks(io.BytesIO(data[:1000] + b"inserted" + data[1000:])))
-    assert len(set(second) - set(first)) <= 3
