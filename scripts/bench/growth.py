@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import kaivc
@@ -18,9 +20,8 @@ from scripts.bench.systems.kai import mark_durable
 SIZES = {"full": (100, 1_000, 10_000, 100_000), "quick": (20, 200, 1_000), "tiny": (4, 8)}
 PER_AGENT = {"full": 100, "quick": 20, "tiny": 2}
 TURNS = {"full": 25, "quick": 10, "tiny": 2}
-BUDGET = {"full": 3_600.0, "quick": 25.0, "tiny": 60.0}
-"""Seconds after which the home grows no more."""
-STEP = 500
+WORKERS = 2
+STEP = 1_000
 """Versions after which a line of progress is due."""
 
 
@@ -37,13 +38,16 @@ class Unsynced(Vfs):
         """Nothing."""
 
 
-def run(size: str, place: str, say: Callable[[str], None]) -> dict[str, Any]:
-    """For each size that was reached, the summary of each command; ``stopped`` says where it ended early."""
-    bench = _Growth(size, os.path.join(place, "home"))
+def run(size: str, place: str, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """For each size that was reached, the summary of each command; ``stopped`` says where it ended early.
+
+    It grows for ``seconds`` at most.
+    """
+    bench = _Growth(size, os.path.join(place, "home"), seconds)
     found: dict[str, Any] = {"sizes": [], "stopped": ""}
     for versions in SIZES[size]:
         if not bench.grow(versions, say):
-            found["stopped"] = f"at {bench.versions:,} versions, after {BUDGET[size]:,.0f} s"
+            found["stopped"] = f"at {bench.versions:,} versions, after {seconds:,.0f} s"
             break
         found["sizes"].append(bench.measure())
         say(f"W5: {bench.versions:,} versions measured")
@@ -51,14 +55,13 @@ def run(size: str, place: str, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 class _Growth:
-    def __init__(self, size: str, path: str) -> None:
+    def __init__(self, size: str, path: str, seconds: float) -> None:
         self._size = size
         self._path = path
         self._meter = Meter(os.environ, in_process=True)
         self._environ = {**self._meter.environ, "KAI_AUTHOR": "Bench <bench@example.invalid>"}
-        self._until = time.monotonic() + BUDGET[size]
+        self._until = time.monotonic() + seconds
         self.versions = 0
-        self._fill_seconds = 0.0
         kaivc.init(path, environ=self._environ).close()
         mark_durable(self._meter)
 
@@ -66,20 +69,16 @@ class _Growth:
 
     def grow(self, versions: int, say: Callable[[str], None]) -> bool:
         """Add agents of 100 versions each until there are so many; False when the time is up before."""
-        start = time.monotonic()
-        home = kaivc.open(self._path, environ=self._environ, vfs=Unsynced(), flags={"views.keep": "2"})
         per_agent = PER_AGENT[self._size]
-        while self.versions < versions:
-            if time.monotonic() > self._until:
-                home.close()
-                return False
-            _grow_agent(home.new(f"agent-{self.versions // per_agent:05d}"), per_agent)
-            self.versions += per_agent
-            if self.versions % STEP < per_agent:
-                rate = (self.versions) / max(0.001, self._fill_seconds + time.monotonic() - start)
-                say(f"W5: {self.versions:,} of {versions:,} versions, {rate:,.0f} a second")
-        home.close()
-        self._fill_seconds += time.monotonic() - start
+        names = [f"agent-{number:05d}" for number in range(self.versions // per_agent, versions // per_agent)]
+        with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+            for made in pool.map(partial(_fill, self._path, self._environ, per_agent), names):
+                self.versions += made
+                if self.versions % STEP < per_agent:
+                    say(f"W5: {self.versions:,} of {versions:,} versions")
+                if time.monotonic() > self._until:
+                    pool.shutdown(cancel_futures=True)
+                    return False
         return True
 
     # ------------------------------------------------------------ measuring
@@ -126,6 +125,14 @@ class _Growth:
         with self._meter.lap() as lap:
             step()
         return lap
+
+
+def _fill(path: str, environ: dict[str, str], versions: int, name: str) -> int:
+    """In a process of its own: add one agent; how many versions that is."""
+    home = kaivc.open(path, environ=environ, vfs=Unsynced(), flags={"views.keep": "2"})
+    _grow_agent(home.new(name), versions)
+    home.close()
+    return versions
 
 
 def _grow_agent(agent: Agent, versions: int) -> None:

@@ -14,7 +14,7 @@ from scripts.bench.startup import program
 MIB = 1 << 20
 CASES = {
     "full": {"blob": 2048 * MIB, "tree": 200_000},
-    "quick": {"blob": 64 * MIB, "tree": 2_000},
+    "quick": {"blob": 32 * MIB, "tree": 500},
     "tiny": {"blob": MIB, "tree": 40},
 }
 PIECE = 4 * MIB

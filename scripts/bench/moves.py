@@ -19,7 +19,7 @@ CASES = {
     "quick": {"12 files, 60 KB": (12, 5_000), "1,000 files, 4 MB": (1_000, 4_000), "1 file, 32 MB": (1, 32 * MIB)},
     "tiny": {"12 files, 60 KB": (12, 5_000)},
 }
-TURNS = {"full": 40, "quick": 10, "tiny": 2}
+TURNS = {"full": 40, "quick": 6, "tiny": 2}
 MOVED = "moved"
 
 

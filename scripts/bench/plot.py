@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 
 from scripts.bench.results import Results, ratio
 
@@ -38,7 +39,7 @@ def ratios(results: Results) -> str:
     values = [value for panel in panels for _, value in panel.bars]
     low = math.floor(math.log10(min(1.0, *values)))
     high = math.ceil(math.log10(max(10.0, *values)))
-    rows = [panels[at : at + COLUMNS] for at in range(0, len(panels), COLUMNS)]
+    rows = list(_rows(panels))
     top, parts = 66, []
     parts.append(_text(MARGIN, 26, "Peers beside kaivc: how many times its figure (log scale)", 16, INK, bold=True))
     legend = "bars to the right of 1x: the peer takes longer, or more room; to the left, in red: kaivc does"
@@ -48,6 +49,13 @@ def ratios(results: Results) -> str:
             parts.extend(_panel(panel, MARGIN + column * (WIDTH + MARGIN), top, low, high))
         top += 50 + max(len(panel.bars) for panel in row) * (BAR + GAP)
     return _svg(2 * MARGIN + COLUMNS * WIDTH + (COLUMNS - 1) * MARGIN, top, parts)
+
+
+def _rows(panels: Sequence[Panel]) -> Iterator[Sequence[Panel]]:
+    """Each workload begins on a row of its own."""
+    for _, group in groupby(panels, lambda panel: panel.title.partition(":")[0]):
+        found = list(group)
+        yield from (found[at : at + COLUMNS] for at in range(0, len(found), COLUMNS))
 
 
 def _panels(results: Results) -> Iterator[Panel]:
@@ -77,6 +85,10 @@ def _bars(title: str, figures: Mapping[str, float | None], own: float | None) ->
     return Panel(title, [(name, value) for name, value in found if value])
 
 
+def _times(value: float) -> str:
+    return f"{value:,.0f}x" if value >= 100 else f"{value:.3g}x"  # noqa: PLR2004 - three digits
+
+
 def _panel(panel: Panel, left: float, top: float, low: int, high: int) -> Iterator[str]:
     width = WIDTH - LABEL - 52
     start = left + LABEL
@@ -89,14 +101,14 @@ def _panel(panel: Panel, left: float, top: float, low: int, high: int) -> Iterat
     for power in range(low, high + 1):
         at = across(10.0**power)
         yield _line(at, top + 16, at, bottom, INK if power == 0 else GRID)
-        yield _text(at, bottom + 12, f"{10.0**power:g}x", 10, FAINT, anchor="middle")
+        yield _text(at, bottom + 12, _times(10.0**power), 10, FAINT, anchor="middle")
     for number, (name, value) in enumerate(panel.bars):
         y = top + 20 + number * (BAR + GAP)
         near, far = sorted((across(1.0), across(value)))
         yield _text(start - 6, y + 12, name, 12, INK, anchor="end")
         colour = AHEAD if value >= 1 else BEHIND
         yield f'<rect x="{near:.1f}" y="{y:.1f}" width="{max(1.0, far - near):.1f}" height="{BAR}" fill="{colour}"/>'
-        yield _text(far + 4, y + 12, f"{value:.3g}x", 11, INK)
+        yield _text(far + 4, y + 12, _times(value), 11, INK)
 
 
 # ---------------------------------------------------------------- growth

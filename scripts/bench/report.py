@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scripts.bench import targets
-from scripts.bench.results import Results, ratio
+from scripts.bench.results import LEFT_OUT, Results, ratio
 
 MIB = 1 << 20
 MS = 1_000.0
@@ -32,14 +32,16 @@ def summary(results: Results) -> str:
 
 
 def faults(results: Results) -> list[str]:
-    """Where kaivc itself failed, or gave back other bytes than it was given."""
+    """Where kaivc itself failed, or gave back other bytes than it was given; what there was no time for is no fault."""
     found = []
     for name, section in results.sections.items():
-        if "kai" in section.get("runs", {}) and (trouble := results.trouble(name, "kai")):
-            found.append(f"{name}: {trouble}")
-        if (section.get("run") or {}).get("failed"):
-            found.append(f"{name}: {section['run']['failed']}")
-    return found
+        if "kai" in section.get("runs", {}):
+            found.append((name, results.trouble(name, "kai")))
+        run = section.get("run") or {}
+        found += [
+            (name, part["failed"]) for part in (run, *run.values()) if isinstance(part, dict) and "failed" in part
+        ]
+    return [f"{name}: {trouble}" for name, trouble in found if trouble and trouble != LEFT_OUT]
 
 
 # ---------------------------------------------------------------- parts

@@ -11,6 +11,8 @@ from typing import Any
 from scripts.bench.figures import middle
 
 FORMAT = 1
+LEFT_OUT = "left out: the time was up"
+"""Of a run that was not begun."""
 
 
 @dataclass

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from scripts.bench import folders, machine, memory, systems, workloads
-from scripts.bench.results import Results
+from scripts.bench.results import LEFT_OUT, Results
 from scripts.bench.workloads.releases import NoReleases
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PEERS = os.path.join(ROOT, ".bench", "peers", "bin", "python")
-GONE = "left out: the time was up"
 HISTORIES = ("W1", "W2", "W3", "W4")
 ALONE = {"startup": "startup", "rollback": "moves", "memory": "memory", "W5": "growth"}
 SECTIONS = (*ALONE, *HISTORIES)
@@ -90,11 +89,11 @@ class Runner:
             self._plan.say(f"{name}: left out: {error}")
             return {"title": workload.title, "left_out": str(error)}
         chosen = [system for system in self._plan.systems if name in systems.kind(system).workloads]
-        chosen.sort(key=lambda system: not systems.kind(system).every_round)  # they come first where time is short
+        chosen.sort(key=lambda system: name not in systems.kind(system).judged)  # they come first where time is short
         runs: dict[str, list[dict[str, Any]]] = {system: [] for system in chosen}
         for number in range(self._plan.rounds):
             for system in chosen[number:] + chosen[:number]:
-                if number == 0 or (systems.kind(system).every_round and not runs[system][0].get("failed")):
+                if number == 0 or (name in systems.kind(system).judged and not runs[system][0].get("failed")):
                     runs[system].append(self._one(name, system, number, cache))
         figures = workload.figures
         folders.remove(cache)
@@ -132,15 +131,15 @@ class Runner:
         """Run a task in a new place that goes afterwards; what it found, or why it found nothing."""
         left = self._until - time.monotonic()
         if left < ENOUGH:
-            return {"failed": GONE}
+            return {"failed": LEFT_OUT}
         place = tempfile.mkdtemp(prefix="run-", dir=self._scratch)
         try:
-            return self._child(system, {**task, "size": self._plan.size, "place": place}, min(limit, left))
+            return self._child(system, {**task, "size": self._plan.size, "place": place, "limit": min(limit, left)})
         finally:
             folders.remove(place)
 
-    def _child(self, system: str, task: dict[str, Any], limit: float) -> dict[str, Any]:
-        place = task["place"]
+    def _child(self, system: str, task: dict[str, Any]) -> dict[str, Any]:
+        place, limit = task["place"], task["limit"]
         task["result"] = os.path.join(place, "result.json")
         python = PEERS if systems.kind(system).peers and os.path.exists(PEERS) else sys.executable
         log = os.path.join(place, "errors")

@@ -33,7 +33,7 @@ class Restic(_Archive):
 
     name = "restic"
     used = "restic backup, restore (it always encrypts)"
-    every_round = True
+    judged = ("W2",)
     environ: ClassVar[Mapping[str, str]] = {"RESTIC_PASSWORD": "bench", "GOGC": "100"}
 
     @classmethod
@@ -65,7 +65,7 @@ class Borg(_Archive):
 
     name = "borg"
     used = "borg create, extract; lz4 (its default), no encryption"
-    every_round = True
+    judged = ("W2",)
     environ: ClassVar[Mapping[str, str]] = {
         "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
         "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes",
@@ -101,7 +101,7 @@ class Bup(_Archive):
 
     name = "bup"
     used = "bup index + bup save; bup restore"
-    every_round = True
+    judged = ("W2",)
 
     def __init__(self, place: str, meter: Meter) -> None:
         super().__init__(place, meter)
@@ -132,7 +132,7 @@ class Casync(_Archive):
 
     name = "casync"
     used = "casync make, extract; zstd"
-    every_round = True
+    judged = ("W2",)
 
     @classmethod
     def version(cls, meter: Meter) -> str | None:

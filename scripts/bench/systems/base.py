@@ -26,8 +26,8 @@ class System(ABC):
     in_process: ClassVar[bool] = False
     peers: ClassVar[bool] = False
     """Whether it is a Python package of the peers' own environment."""
-    every_round: ClassVar[bool] = False
-    """Whether a figure to reach is held against it: the others run in the first round only."""
+    judged: ClassVar[Sequence[str]] = ()
+    """The workloads where our own figures are held against it: in the others it runs in the first round only."""
     workloads: ClassVar[Sequence[str]] = ("W1", "W2", "W3", "W4")
     fewer: ClassVar[Mapping[str, int]] = {}
     """How many versions of a workload it is given at most: what takes seconds each needs no thousand of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ class Git(System):
 
     name = "git"
     used = "git add -A + git commit; defaults, but gc.auto=0"
-    every_round = True
+    judged: ClassVar[Sequence[str]] = ("W1", "W3", "W4")
     settings: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, place: str, meter: Meter) -> None:
@@ -79,6 +79,7 @@ class GitTuned(Git):
 
     name = "git-tuned"
     used = "as git; core.fsync=none, untracked cache, index v4, compression 1, bigFileThreshold 16m"
+    judged = ()
     settings: ClassVar[Mapping[str, str]] = {
         "core.fsync": "none",
         "core.fsmonitor": "false",
@@ -99,7 +100,7 @@ class GitSynced(Git):
 
     name = "git-synced"
     used = "as git; core.fsync=all"
-    every_round = False
+    judged = ()
     settings: ClassVar[Mapping[str, str]] = {"core.fsync": "all", "core.fsyncMethod": "fsync"}
 
 
@@ -108,7 +109,7 @@ class GitLfs(Git):
 
     name = "git-lfs"
     used = "as git; the state files through LFS"
-    every_round = False
+    judged = ()
     workloads = ("W1", "W2")
     fewer: ClassVar[Mapping[str, int]] = {"W1": 100}
     large = ("*.sqlite", "*.f32", "*.jsonl", "state/*.json")

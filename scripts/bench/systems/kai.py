@@ -37,7 +37,7 @@ class Kai(System):
     name = "kai"
     used = "library: Agent.commit, checkout, rollback, status, gc"
     in_process = True
-    every_round = True
+    judged = ("W1", "W2", "W3", "W4")
 
     def __init__(self, place: str, meter: Meter) -> None:
         super().__init__(place, meter)

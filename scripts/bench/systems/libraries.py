@@ -18,7 +18,7 @@ class Pygit2(System):
     used = "library: index.add_all, write_tree, create_commit; fsync on"
     in_process = True
     peers = True
-    every_round = True
+    judged = ("W1",)
     without = (".git",)
 
     def __init__(self, place: str, meter: Meter) -> None:
