@@ -52,8 +52,6 @@ Codes are unique and never reused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
@@ -581,11 +579,18 @@ class InternalError(StorageError):
     code = "E999"
 
 
-@contextmanager
-def hit(what: str, **facts: object) -> Iterator[None]:
+class hit:  # noqa: N801 - read as a function, and entered for every object, so no generator
     """Let a ChecksumMismatch that is raised within say what it hits."""
-    try:
-        yield
-    except ChecksumMismatch as error:
-        said: dict[str, Any] = {**error.facts, **facts}
-        raise ChecksumMismatch(f"{what}: {error.what}", unchanged=error.unchanged, hint=error.hint, **said) from error
+
+    def __init__(self, what: str, **facts: object) -> None:
+        self._what = what
+        self._facts = facts
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ChecksumMismatch):
+            said: dict[str, Any] = {**error.facts, **self._facts}
+            what = f"{self._what}: {error.what}"
+            raise ChecksumMismatch(what, unchanged=error.unchanged, hint=error.hint, **said) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 
@@ -14,29 +13,32 @@ from kaivc.names import ObjectId, ReflogEntry, current_ref
 from kaivc.repository import Repository
 from kaivc.storage import caches
 from kaivc.storage.writer import StoreWriter
-from kaivc.views import View
+from kaivc.views import Notes, View
 
+TAIL, LONGEST_LINE = 1 << 11, 1 << 20
+"""Bytes at the end of a log in which its last line is looked for, first and last."""
 MARGIN = 1 << 16
 """Bytes of a log that are looked at past those that it should have."""
 
 
-def link_current(repo: Repository, *, sync: bool) -> None:
+def link_current(repo: Repository, *, sync: bool, notes: Notes | None = None) -> None:
     """Let ``current`` point at the view of the version in force.
 
-    Without ``sync`` a power cut may leave the link where it was; the next writer mends it.
+    Without ``sync`` a power cut may leave the link where it was; the next writer mends it. What is learnt of the view
+    goes to ``notes``, for the caller to write.
     """
+    into = notes or Notes()
     version = versions.current(repo)
     view = View(repo, version)
-    if not view.exists() or not view.is_known():
-        view.build()
-    elif not view.is_seen():
-        _mend_cut(view)
+    view.make_whole(into)
     target, path = link_target(version.tag), repo.layout.current(repo.name)
     if os.path.lexists(path) and not os.path.islink(path):
         repo.vfs.remove_tree(path)
     if not os.path.islink(path) or os.readlink(path) != target:
         repo.vfs.swap_link(target, path, sync=sync)
-    view.note_use()
+    view.note_use(into)
+    if notes is None:
+        into.keep(repo)
 
 
 def settle(repo: Repository) -> None:
@@ -52,7 +54,7 @@ def settle(repo: Repository) -> None:
     try:
         if repo.home.boot and caches.settled(repo.catalog, repo.id) == repo.home.boot:
             return
-        _mend_cut(View(repo, versions.current(repo)))
+        View(repo, versions.current(repo)).mend_cut()
         if _is_log_cut(repo):
             repo.vfs.replace(repo.layout.rollback_log(repo.name), b"".join(log_lines(repo)), _log_mode(repo))
         with StoreWriter(repo.store) as writer:  # op records of before are in a pack, and torn packs left, from here on
@@ -62,13 +64,6 @@ def settle(repo: Repository) -> None:
                 caches.put_settled(db, repo.id, repo.home.boot)
     except ChecksumMismatch:
         return  # what is in force is damaged: going elsewhere is for the user to say
-
-
-def _mend_cut(view: View) -> None:
-    """Mend a view that a power cut may have left in part; what else is wrong with it, its use will say."""
-    problems = view.check(full=True)
-    if problems and view.may_be_cut():
-        view.mend(problems)
 
 
 def _is_log_cut(repo: Repository) -> bool:
@@ -137,6 +132,8 @@ def log_lines(repo: Repository) -> list[bytes]:
 
 
 def _lines(repo: Repository, entries: list[ReflogEntry]) -> list[bytes]:
+    import json  # noqa: PLC0415 - only what writes needs it
+
     names: dict[bytes, str | None] = {}
     lines = []
     for entry in entries:
@@ -170,15 +167,21 @@ def _tag_of(repo: Repository, oid: ObjectId | None, names: dict[bytes, str | Non
 
 def _last_logged(path: str) -> int:
     """The number of the last whole line; 0 when the file must be written anew."""
+    import json  # noqa: PLC0415 - only what writes needs it
+
+    tail = b""
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.path.getsize(path) - 65536))
-            tail = file.read()
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            for piece in (TAIL, LONGEST_LINE):
+                tail = os.pread(file.fileno(), piece, max(0, size - piece)).rstrip(b"\n")
+                if b"\n" in tail:
+                    break
+            if os.pread(file.fileno(), 1, max(0, size - 1)) != b"\n":
+                return 0
     except OSError:
         return 0
-    if not tail.endswith(b"\n"):
-        return 0
     try:
-        return int(json.loads(tail.rstrip(b"\n").rpartition(b"\n")[2])["seq"])
+        return int(json.loads(tail.rpartition(b"\n")[2])["seq"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 0

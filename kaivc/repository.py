@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
-import secrets
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -27,8 +25,10 @@ from kaivc.names import (
     tags_prefix,
 )
 from kaivc.ports import Clock, Progress, Sleep, silent
+from kaivc.records import dataclass, field, replace
 from kaivc.settings import Local, Settings
 from kaivc.storage import caches, journal
+from kaivc.storage.caches import Seal
 from kaivc.storage.catalog import AgentRow, Catalog
 from kaivc.storage.gitobjects import FORMATS, ObjectFormat
 from kaivc.storage.journal import Op
@@ -80,7 +80,7 @@ class OpenHome:
     def scratch_file(self) -> Iterator[str]:
         """The path of one file that is made, read and removed within the context."""
         if not self.read_only:
-            yield os.path.join(self.layout.tmp, f"backup-{secrets.token_hex(8)}")
+            yield os.path.join(self.layout.tmp, f"backup-{os.urandom(8).hex()}")
             return
         directory = self.vfs.temporary_dir(self.temp)
         try:
@@ -150,6 +150,20 @@ class Landed:
     op: Op
 
 
+@dataclass
+class _Held:
+    """What the one mover of an agent has read under its lock: nobody else changes it before it lands."""
+
+    row: AgentRow | None = None
+    refs: dict[RefName, ObjectId | None] = field(default_factory=dict)
+
+
+class _Holders(threading.local):
+    """What each thread holds."""
+
+    held: _Held | None = None
+
+
 @dataclass(frozen=True)
 class Repository:
     """One agent of a home."""
@@ -184,6 +198,11 @@ class Repository:
         place = StorePlace(self.layout, self.name, self.id, self.home.id, self.home.format)
         return ObjectStore(self.catalog, place, self.settings, self.vfs)
 
+    @cached_property
+    def seals(self) -> dict[tuple[int, int], Seal]:
+        """The seals that this process knows, by (dev, inode): each stays true of an inode that looks as it says."""
+        return caches.seals(self.catalog, self.id)
+
     @property
     def workspace(self) -> str:
         """The live directory; LinkLost unless a linked one is what was linked, NoSuchAgent once it is removed."""
@@ -212,8 +231,20 @@ class Repository:
 
     # ------------------------------------------------------------ names
 
+    @cached_property
+    def _mine(self) -> _Holders:
+        return _Holders()
+
     def row(self) -> AgentRow:
         """The agent's row as it is now."""
+        held = self._mine.held
+        if held is None:
+            return self._read_row()
+        if held.row is None:
+            held.row = self._read_row()
+        return held.row
+
+    def _read_row(self) -> AgentRow:
         row = self.catalog.agent(self.name)
         if row is None or row.id != self.id:
             self.home.repository(self.name)  # says what became of it
@@ -235,7 +266,12 @@ class Repository:
 
     def ref(self, name: RefName) -> ObjectId | None:
         """What a ref points at."""
-        return journal.ref(self.catalog, self.id, name)
+        held = self._mine.held
+        if held is None:
+            return journal.ref(self.catalog, self.id, name)
+        if name not in held.refs:
+            held.refs[name] = journal.ref(self.catalog, self.id, name)
+        return held.refs[name]
 
     def refs(self, prefix: str) -> dict[RefName, ObjectId]:
         """All refs below a prefix."""
@@ -280,10 +316,12 @@ class Repository:
         fd = self._wait_for_lock()
         try:
             self._refresh()
+            self._mine.held = _Held()
             if self.row().removed_ns and not removed:
                 self.require_live()
             yield
         finally:
+            self._mine.held = None
             os.close(fd)
 
     def _refresh(self) -> None:
@@ -311,6 +349,8 @@ class Repository:
                     hint="run the command again, or wait longer with `lock.wait` in .kai/config.yaml",
                     agent=self.name,
                 )
+            import random  # noqa: PLC0415 - only who waits needs it
+
             pause = LOCK_POLL * (0.5 + random.random())  # noqa: S311 - spreads waiters, guards nothing
             self.home.sleep(pause)
             waited += pause
@@ -331,18 +371,22 @@ class Repository:
         ``become`` changes the agent's row with it.
         """
         writer.sync()
-        with self.catalog.transaction(op.op_id) as db:
-            row = self.row()
-            seq, record = refs.apply(self.catalog, db, self.home.id, become(row) if become else row, updates, op)
-            writer.record(db)
-            caches.put_settled(db, self.id, self.home.boot)
-            for intent in intents:
-                journal.put_intent(db, self.id, intent.kind, intent.payload)
-            if also is not None:
-                also(db)
+        try:
+            with self.catalog.transaction(op.op_id) as db:
+                row = self._read_row()
+                seq, record = refs.apply(self.catalog, db, self.home.id, become(row) if become else row, updates, op)
+                writer.record(db)
+                caches.put_settled(db, self.id, self.home.boot)
+                for intent in intents:
+                    journal.put_intent(db, self.id, intent.kind, intent.payload)
+                if also is not None:
+                    also(db)
+        finally:
+            if self._mine.held:
+                self._mine.held = _Held()
         writer.append_op(record)
         return Landed(seq, op)
 
     def new_op_id(self) -> str:
         """A name for one operation, unique anywhere."""
-        return secrets.token_hex(8)
+        return os.urandom(8).hex()

@@ -11,9 +11,7 @@ import errno
 import fcntl
 import os
 import stat
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from kaivc.errors import NoSpace, StorageError, StorageFailed
 
@@ -32,13 +30,21 @@ _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@contextmanager
-def mapped(doing: str, path: Path | int) -> Iterator[None]:
+class mapped:  # noqa: N801 - read as a function, and entered for every call, so no generator
     """Turn an OSError into NoSpace or StorageFailed that says what was being done."""
-    try:
-        yield
-    except OSError as error:
-        raise refused(doing, path, error) from error
+
+    __slots__ = ("_doing", "_path")
+
+    def __init__(self, doing: str, path: Path | int) -> None:
+        self._doing = doing
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise refused(self._doing, self._path, error) from error
 
 
 def refused(doing: str, path: Path | int, error: OSError) -> StorageError:
@@ -225,6 +231,8 @@ class Vfs:
 
     def temporary_dir(self, parent: str) -> str:
         """Make a directory that only this user may enter, under a name that nobody can foresee."""
+        import tempfile  # noqa: PLC0415 - few verbs need one, and it imports a good deal
+
         with mapped("making a directory in", parent):
             return tempfile.mkdtemp(prefix="kai-", dir=parent)
 

@@ -6,12 +6,11 @@ when its bytes were known; where it still fits, the bytes need not be read again
 
 from __future__ import annotations
 
-import json
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Self
 
 from kaivc import leases, materialise, trees, versions
@@ -28,6 +27,7 @@ from kaivc.errors import (
 from kaivc.layout import META_FILE
 from kaivc.names import ObjectId, Version, version_ref
 from kaivc.plans import parents
+from kaivc.records import dataclass, field
 from kaivc.repository import Repository
 from kaivc.storage import caches
 from kaivc.storage.caches import Seal, ViewRow
@@ -38,6 +38,8 @@ from kaivc.workspace import hash_file
 
 NAMED = 5
 """How many problems an error names."""
+SLACK = 4
+"""The part of ``views.keep`` that may gather above it before views are dropped."""
 SMALL = 1 << 20
 """A load re-hashes files below this size, whatever their seal says."""
 
@@ -69,7 +71,36 @@ class Problem:
 
 def meta_bytes(version: AgentVersion) -> bytes:
     """What ``snapshot_meta.json`` of a version holds."""
+    import json  # noqa: PLC0415 - only what makes or checks a view needs it
+
     return (json.dumps(version.snapshot_meta(), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+@dataclass
+class Notes:
+    """What is learnt of views and of their inodes on the way, to be written at once."""
+
+    used: dict[str, ViewRow] = field(default_factory=dict)
+    seals: dict[tuple[int, int], Seal] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+    gone: set[tuple[int, int]] = field(default_factory=set)
+
+    def write(self, repo: Repository, db: sqlite3.Connection) -> None:
+        """Write all of it, within a transaction."""
+        for tag in self.dropped:
+            caches.drop_view(db, repo.id, tag)
+        caches.drop_seals(db, repo.id, self.gone)
+        caches.put_seals(db, repo.id, self.seals.values())
+        for row in self.used.values():
+            caches.put_view(db, repo.id, row)
+        for inode in self.gone:
+            repo.seals.pop(inode, None)
+        repo.seals.update(self.seals)
+
+    def keep(self, repo: Repository) -> None:
+        """Write all of it, in a transaction of its own; it need not be durable."""
+        with repo.catalog.transaction(durable=False) as db:
+            self.write(repo, db)
 
 
 class View:
@@ -88,13 +119,19 @@ class View:
         """Whether the directory is there."""
         return os.path.isdir(self.path) and not os.path.islink(self.path)
 
-    def is_known(self) -> bool:
-        """Whether it was made here and sealed."""
-        return any(row.tag == self._version.tag for row in caches.views(self._repo.catalog, self._repo.id))
+    def make_whole(self, notes: Notes) -> None:
+        """Make the view unless it is there; one that a cut command made, or a power cut may have hit, is looked at."""
+        known = self._known()
+        if not self.exists() or (known is None and self.check(full=True, notes=notes)):
+            self.build(notes)
+        elif known is not None and (not known.seen or known.seen != self._repo.home.boot):
+            self.mend_cut()
 
-    def is_seen(self) -> bool:
-        """Whether it was seen whole since the machine was started."""
-        return caches.is_seen(self._repo.catalog, self._repo.id, self._version.tag, self._repo.home.boot)
+    def mend_cut(self) -> None:
+        """Mend what a power cut may have left in part; what else is wrong with it, its use will say."""
+        problems = self.check(full=True)
+        if problems and self.may_be_cut():
+            self.mend(problems)
 
     def ensure(self, *, force: bool = False) -> list[str]:
         """Make the view, or check by its seals that it is whole; the tags of views that shared a mended file.
@@ -176,7 +213,7 @@ class View:
                 found += [row.tag] * bool(there & set(inodes))
         return found
 
-    def build(self) -> None:
+    def build(self, notes: Notes | None = None) -> None:
         """Make the view whole under another name, then rename it into place."""
         repo, vfs = self._repo, self._repo.vfs
         materialise.check_tree_links(repo.store, self.files)
@@ -203,7 +240,7 @@ class View:
         finally:
             vfs.close(root)
         row = ViewRow(self._version.tag, 0, repo.home.clock.now_ns(), own, repo.home.boot, repo.home.boot)
-        self._seal(self._statuses(), row)
+        self._seal(self._statuses(), row, notes)
 
     def _write_meta(self, tree: DirTree, name: bytes = META_FILE) -> None:
         fd = tree.vfs.create(name, 0o600, at=tree.fd)
@@ -233,14 +270,14 @@ class View:
                 continue
             try:
                 other = versions.of_tag(self._repo, version_ref(self._repo.name, Version.parse(row.tag)))
-                return _Donor(View(self._repo, other), caches.seals(self._repo.catalog, self._repo.id))
+                return _Donor(View(self._repo, other), self._repo.seals)
             except (InvalidName, ChecksumMismatch):
                 continue
         return _Donor(None, {})
 
     # ------------------------------------------------------------ check
 
-    def check(self, *, full: bool = False, small: bool = False) -> list[Problem]:
+    def check(self, *, full: bool = False, small: bool = False, notes: Notes | None = None) -> list[Problem]:
         """What is not as the commit says; files whose seal fits are not read.
 
         ``full`` re-hashes every file, as does the first look since the machine was started; ``small`` those below
@@ -268,7 +305,7 @@ class View:
                     fresh[path] = status
         if not problems and (fresh or full):
             now = self._repo.home.clock.now_ns()
-            self._seal(fresh, known._replace(verified_ns=now, seen=boot) if full else known)
+            self._seal(fresh, known._replace(verified_ns=now, seen=boot) if full else known, notes)
         return problems
 
     def mismatch(self, problems: list[Problem]) -> ViewDamaged:
@@ -287,10 +324,14 @@ class View:
         age = self._repo.home.clock.now_ns() - self._row().verified_ns
         return age > self._repo.settings.verify_full_every * 1_000_000_000
 
+    def _known(self) -> ViewRow | None:
+        return caches.view(self._repo.catalog, self._repo.id, self._version.tag)
+
     def _row(self) -> ViewRow:
-        rows = caches.views(self._repo.catalog, self._repo.id)
-        size = sum(self._repo.store.size(entry.oid) for entry in self.files.values())
-        return next((row for row in rows if row.tag == self._version.tag), ViewRow(self._version.tag, 0, 0, size))
+        known = self._known()
+        if known is not None:
+            return known
+        return ViewRow(self._version.tag, 0, 0, sum(self._repo.store.size(entry.oid) for entry in self.files.values()))
 
     def _expected(self) -> set[bytes]:
         return {*self.files, META_FILE}
@@ -335,17 +376,20 @@ class View:
         except OSError as error:
             raise self.mismatch([Problem(".", "a readable directory", str(error.strerror))]) from error
 
-    def _seal(self, statuses: dict[bytes, os.stat_result], row: ViewRow) -> None:
+    def _seal(self, statuses: dict[bytes, os.stat_result], row: ViewRow, notes: Notes | None = None) -> None:
         if self._repo.home.read_only:
             return  # the next look reads it again
-        rows = [_seal(status, self._oid(path)) for path, status in statuses.items()]
-        with self._repo.catalog.transaction(durable=False) as db:
-            caches.put_seals(db, self._repo.id, rows)
-            caches.put_view(db, self._repo.id, row)
+        into = notes or Notes()
+        for path, status in statuses.items():
+            into.seals[status.st_dev, status.st_ino] = _seal(status, self._oid(path))
+        into.used[row.tag] = row
+        if notes is None:
+            into.keep(self._repo)
 
-    def note_use(self) -> None:
+    def note_use(self, notes: Notes | None = None) -> None:
         """Note that the view was used."""
-        self._seal({}, self._row())
+        if notes is None or self._version.tag not in notes.used:
+            self._seal({}, self._row(), notes)
 
 
 class _Donor:
@@ -443,27 +487,39 @@ def _check_objects(repo: Repository, version: AgentVersion) -> None:
 
 def drop_directory(repo: Repository, tag: str) -> None:
     """Remove a view, and seal anew the inodes that other views share with it (their ctime changes)."""
-    seals = caches.seals(repo.catalog, repo.id)
-    root = os.fsencode(repo.layout.view(repo.name, tag))
-    if not os.path.isdir(root):
-        return
-    statuses = _readable(root)
-    inodes = {(status.st_dev, status.st_ino) for status in statuses.values()}
-    shared = {
-        (status.st_dev, status.st_ino): seals[status.st_dev, status.st_ino]
-        for status in statuses.values()
-        if status.st_nlink > 1 and (status.st_dev, status.st_ino) in seals and _is_sealed(status, seals)
-    }
-    # Away in one step: a cut removal must not leave half a view under its name.
-    aside = repo.layout.view(repo.name, f".old-{tag}")
-    repo.vfs.remove_tree(aside)
-    repo.vfs.rename(root, aside)
-    repo.vfs.remove_tree(aside)
-    again = list(_sealed_again(repo, shared))
-    with repo.catalog.transaction(durable=False) as db:
-        caches.drop_view(db, repo.id, tag)
-        caches.drop_seals(db, repo.id, inodes - {(seal.dev, seal.inode) for seal in again})
-        caches.put_seals(db, repo.id, again)
+    notes = Notes()
+    _drop(repo, [tag], notes)
+    notes.keep(repo)
+
+
+def _drop(repo: Repository, tags: list[str], notes: Notes) -> None:
+    """Remove views that a later transaction of ``notes`` forgets."""
+    shared: dict[tuple[int, int], Seal] = {}
+    for tag in tags:
+        root = os.fsencode(repo.layout.view(repo.name, tag))
+        if not os.path.isdir(root):
+            continue
+        statuses = _readable(root)
+        # Away in one step: a cut removal must not leave half a view under its name.
+        aside = repo.layout.view(repo.name, f".old-{tag}")
+        try:
+            repo.vfs.remove_tree(aside)
+            repo.vfs.rename(root, aside)
+            repo.vfs.remove_tree(aside)
+        except (StorageFailed, OSError):  # another member of the group made it
+            if len(tags) == 1:
+                raise
+            continue
+        notes.dropped.add(tag)
+        for status in statuses.values():
+            inode = (status.st_dev, status.st_ino)
+            notes.gone.add(inode)
+            seal = notes.seals.get(inode) or repo.seals.get(inode)
+            if status.st_nlink > 1 and seal and (inode in shared or _fits(seal, status)):
+                shared[inode] = seal
+    again = {(seal.dev, seal.inode): seal for seal in _sealed_again(repo, shared, notes)}
+    notes.gone -= again.keys()
+    notes.seals.update(again)
 
 
 def _readable(root: bytes) -> dict[bytes, os.stat_result]:
@@ -473,17 +529,17 @@ def _readable(root: bytes) -> dict[bytes, os.stat_result]:
         return {}  # what cannot be looked at has no seals worth keeping
 
 
-def _is_sealed(status: os.stat_result, seals: dict[tuple[int, int], Seal]) -> bool:
-    known = seals[status.st_dev, status.st_ino]
-    return known == _seal(status, ObjectId(known.oid))
+def _fits(seal: Seal, status: os.stat_result) -> bool:
+    return seal == _seal(status, ObjectId(seal.oid))
 
 
-def _sealed_again(repo: Repository, shared: dict[tuple[int, int], Seal]) -> Iterator[Seal]:
-    """The seals of inodes as other views show them now."""
+def _sealed_again(repo: Repository, shared: dict[tuple[int, int], Seal], notes: Notes) -> Iterator[Seal]:
+    """The seals of inodes as other views show them now; the newest view has most of them."""
     left = dict(shared)
-    for row in caches.views(repo.catalog, repo.id):
-        root = os.fsencode(repo.layout.view(repo.name, row.tag))
-        if not left or not os.path.isdir(root):
+    tags = dict.fromkeys([*notes.used, *(row.tag for row in caches.views(repo.catalog, repo.id))])
+    for tag in tags:
+        root = os.fsencode(repo.layout.view(repo.name, tag))
+        if not left or tag in notes.dropped or not os.path.isdir(root):
             continue
         for _, status in _walk(root, b""):
             seal = left.pop((status.st_dev, status.st_ino), None)
@@ -491,24 +547,32 @@ def _sealed_again(repo: Repository, shared: dict[tuple[int, int], Seal]) -> Iter
                 yield _seal(status, ObjectId(seal.oid))
 
 
-def evict_if_possible(repo: Repository) -> None:
+def evict_if_possible(repo: Repository, notes: Notes | None = None) -> None:
     """Drop views after what was asked is done: what fails now the next command does."""
     with suppress(StorageError, LockTimeout, NoVersionYet):
-        evict(repo)
+        evict(repo, notes)
 
 
-def evict(repo: Repository) -> list[str]:
-    """Drop the views used least recently, down to what the settings keep; never the one in force, none during a run."""
+def evict(repo: Repository, notes: Notes | None = None) -> list[str]:
+    """Drop the views used least recently, down to what the settings keep; never the one in force, none during a run.
+
+    Above ``views.keep`` a quarter of it may gather first: to drop several costs little more than to drop one.
+    """
+    in_force, into = versions.current(repo).tag, notes or Notes()
+    rows = [row for row in caches.views(repo.catalog, repo.id) if row.tag != in_force]
+    most = repo.settings.views_keep
+    count = len({row.tag for row in rows} | into.used.keys() | {in_force})
+    if count <= most + most // SLACK and sum(row.own_bytes for row in rows) <= repo.settings.views_max_bytes:
+        return []
     if leases.is_running(repo):
         return []
-    in_force = versions.current(repo).tag
-    rows = [row for row in caches.views(repo.catalog, repo.id) if row.tag != in_force]
     kept, total, dropped = 1, 0, []
     for row in rows:
-        if kept < repo.settings.views_keep and total + row.own_bytes <= repo.settings.views_max_bytes:
+        if kept < most and total + row.own_bytes <= repo.settings.views_max_bytes:
             kept, total = kept + 1, total + row.own_bytes
         else:
-            with suppress(StorageFailed, OSError):  # another member of the group made it
-                drop_directory(repo, row.tag)
-                dropped.append(row.tag)
-    return dropped
+            dropped.append(row.tag)
+    _drop(repo, dropped, into)
+    if notes is None and into.dropped:
+        into.keep(repo)
+    return sorted(into.dropped)

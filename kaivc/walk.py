@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from kaivc import findings, materialise, trees, versions
@@ -22,6 +21,7 @@ from kaivc.errors import KaiError
 from kaivc.findings import Finding
 from kaivc.manifest import FileClass
 from kaivc.names import ObjectId, current_ref, heads_prefix, tags_prefix
+from kaivc.records import replace
 from kaivc.repository import Repository
 from kaivc.storage.damage import Damage
 from kaivc.storage.gitobjects import DIRECTORY, Commit, Kind, Tag, encode_commit, encode_tag
@@ -69,6 +69,7 @@ class Walk:
 
     def __init__(self, repo: Repository, problem_of: ProblemOf | None = None) -> None:
         self._repo = repo
+        repo.store.forget()
         self._problem_of = problem_of or self._rehash
         self._known: dict[bytes, Damage | None] = {}
         self._clean: set[bytes] = set()

@@ -72,9 +72,7 @@ def commit(  # noqa: PLR0913 - a keyword for each flag
             return done
         highest = versions.highest(repo)
         committer = _Committer(repo, author or repo.home.actor, time, highest)
-        return committer.run(
-            _number(repo, wanted, bump, highest), notes, snapshot_type, op_id, allow_empty=allow_empty
-        )
+        return committer.run(_number(repo, wanted, bump, highest), notes, snapshot_type, op_id, allow_empty=allow_empty)
 
 
 def _number(repo: Repository, wanted: Version | None, bump: str | None, highest: Version | None) -> Version:

@@ -63,9 +63,13 @@ def views(catalog: Catalog, agent: int) -> list[ViewRow]:
     return [ViewRow(*row[:-1]) for row in rows if checksum(*row[:-1]) == row[-1]]
 
 
-def is_seen(catalog: Catalog, agent: int, tag: str, boot: str) -> bool:
-    """Whether a view was seen whole since the start of the machine that ``boot`` names."""
-    return bool(boot) and any(row.tag == tag and row.seen == boot for row in views(catalog, agent))
+def view(catalog: Catalog, agent: int, tag: str) -> ViewRow | None:
+    """One view; None if it is not known, or its row damaged."""
+    row = catalog.row(
+        "SELECT tag, used, verified_ns, own_bytes, born, seen, checksum FROM views WHERE agent = ? AND tag = ?",
+        (agent, tag),
+    )
+    return ViewRow(*row[:-1]) if row is not None and row[0] == tag and checksum(*row[:-1]) == row[-1] else None
 
 
 def put_view(db: sqlite3.Connection, agent: int, view: ViewRow) -> None:
@@ -107,6 +111,7 @@ def forget(db: sqlite3.Connection, agent: int) -> None:
     db.execute("DELETE FROM views WHERE agent = ?", (agent,))
     db.execute("DELETE FROM seals WHERE agent = ?", (agent,))
     db.execute("DELETE FROM boots WHERE agent = ?", (agent,))
+    db.execute("DELETE FROM highest WHERE agent = ?", (agent,))
     db.execute("DELETE FROM stat_cache WHERE agent = ?", (agent,))
 
 
@@ -118,7 +123,25 @@ def settled(catalog: Catalog, agent: int) -> str:
 
 def put_settled(db: sqlite3.Connection, agent: int, boot: str) -> None:
     """Note that a writer has looked after what is not synced."""
-    db.execute("INSERT OR REPLACE INTO boots VALUES (?, ?, ?)", (agent, boot, checksum(agent, boot)))
+    db.execute(
+        "INSERT INTO boots VALUES (?, ?, ?) ON CONFLICT (agent) DO UPDATE SET boot = excluded.boot, "
+        "checksum = excluded.checksum WHERE checksum <> excluded.checksum OR boot <> excluded.boot",
+        (agent, boot, checksum(agent, boot)),
+    )
+
+
+def highest(catalog: Catalog, agent: int) -> tuple[int, str] | None:
+    """The highest version number among those that operations up to the given one named; None if nobody noted it."""
+    row = catalog.row("SELECT agent, seq, version, checksum FROM highest WHERE agent = ?", (agent,))
+    if row is None or checksum(*row[:-1]) != row[-1] or type(row[1]) is not int or not isinstance(row[2], str):
+        return None
+    return row[1], row[2]
+
+
+def put_highest(db: sqlite3.Connection, agent: int, seq: int, version: str) -> None:
+    """Note the highest version number up to an operation."""
+    values = (agent, seq, version)
+    db.execute("INSERT OR REPLACE INTO highest VALUES (?, ?, ?, ?)", (*values, checksum(*values)))
 
 
 def known_files(catalog: Catalog, agent: int, boot: str) -> dict[bytes, dict[bytes, Known]]:

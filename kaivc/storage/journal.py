@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgpack
 
 from kaivc.names import ObjectId, ReflogEntry, RefName, is_name
+from kaivc.records import dataclass
 from kaivc.storage.catalog import AgentRow, Catalog, Kinds, checked, checksum, damaged, put_agent
 
 GENESIS = bytes(32)
@@ -159,6 +159,15 @@ def put_ref(db: sqlite3.Connection, agent: int, name: str, oid: bytes | None) ->
         db.execute("DELETE FROM refs WHERE agent = ? AND name = ?", (agent, name))
     else:
         db.execute("INSERT OR REPLACE INTO refs VALUES (?, ?, ?, ?)", (agent, name, oid, checksum(name, oid)))
+
+
+def made_since(catalog: Catalog, agent: int, prefix: str, seq: int) -> list[RefName]:
+    """The refs below a prefix that operations after ``seq`` pointed somewhere."""
+    rows = catalog.rows(
+        "SELECT ref FROM reflog WHERE agent = ? AND seq > ? AND ref >= ? AND ref < ? AND new IS NOT NULL",
+        (agent, seq, prefix, prefix + LAST),
+    )
+    return [RefName(name) for (name,) in rows]
 
 
 # ---------------------------------------------------------------- ops and reflog

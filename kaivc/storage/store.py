@@ -7,7 +7,6 @@ still git's id of the whole. Blobs stream both ways, so memory is bounded at any
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,7 +67,6 @@ class ObjectStore:
         self.vfs = vfs
         self.format = place.format
         self._readers: dict[int, PackReader] = {}
-        weakref.finalize(self, _close, self._readers)  # many stores come and go in one process
         self.contents = Contents()
         self._trees: dict[ObjectId, list[tuple[bytes, Entry]]] = {}
         self._texts: dict[ObjectId, Commit | Tag] = {}
@@ -333,7 +331,11 @@ class ObjectStore:
 
     def close(self) -> None:
         """Close all packs."""
-        _close(self._readers)
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+    __del__ = close  # many stores come and go in one process
 
 
 def decode_chunk_list(data: bytes) -> list[tuple[bytes, int]]:
@@ -356,9 +358,3 @@ def _is_chunk(pair: Any) -> bool:  # noqa: ANN401 - whatever stands in a list of
         and type(pair[1]) is int
         and 0 < pair[1] <= MAX_CHUNK
     )
-
-
-def _close(readers: dict[int, PackReader]) -> None:
-    for reader in readers.values():
-        reader.close()
-    readers.clear()
