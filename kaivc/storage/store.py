@@ -7,7 +7,7 @@ still git's id of the whole. Blobs stream both ways, so memory is bounded at any
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgpack
@@ -68,6 +68,7 @@ class ObjectStore:
         self.format = place.format
         self._readers: dict[int, PackReader] = {}
         self.contents = Contents()
+        self._near: dict[bytes, ObjectRow] = {}
         self._trees: dict[ObjectId, list[tuple[bytes, Entry]]] = {}
         self._texts: dict[ObjectId, Commit | Tag] = {}
         self.flat: dict[ObjectId, dict[bytes, Entry]] = {}
@@ -191,11 +192,15 @@ class ObjectStore:
             return
         if row.kind != RecordKind.CHUNK_LIST:
             raise MalformedObject(f"object {oid.hex()} is no blob")
-        for piece, size in self.chunk_list(row):
-            chunk = self.require(piece)
-            if chunk.kind != RecordKind.CHUNK or chunk.size != size:
-                raise MalformedObject(f"a chunk of {oid.hex()} is not what its list says")
-            yield self.record(chunk)
+        listing = self.chunk_list(row)
+        for start in range(0, len(listing), index.AT_ONCE):
+            group = listing[start : start + index.AT_ONCE]
+            self.look_up(piece for piece, _ in group)
+            for piece, size in group:
+                chunk = self._near.get(piece) or self.require(piece)
+                if chunk.kind != RecordKind.CHUNK or chunk.size != size:
+                    raise MalformedObject(f"a chunk of {oid.hex()} is not what its list says")
+                yield self.record(chunk)
 
     def chunk_list(self, row: ObjectRow) -> list[tuple[bytes, int]]:
         """The (id, size) of each chunk of a large blob; MalformedObject unless they make its size."""
@@ -241,6 +246,7 @@ class ObjectStore:
                     raise self._collected(row.id) from None
                 if asked and now == row:
                     raise
+                self._near.clear()
                 for number in {row.pack, now.pack} & self._readers.keys():
                     self._readers.pop(number).close()
                 row, asked = now, True
@@ -260,11 +266,24 @@ class ObjectStore:
         return bases.decode(found, self._base, self.contents)
 
     def _found(self, row: ObjectRow) -> Found:
-        return Found(self._header(self._reader(row), row), lambda: self._reader(row))
+        header, record = self._reader(row).record(row.offset, row.length)
+        self._check_header(header, row)
+        return Found(header, lambda: self._reader(row), record)
 
     def _base(self, oid: bytes) -> Found:
         """The record that another one is encoded with."""
-        return self._found(self.require(oid))
+        return self._found(self._near.get(oid) or self.require(oid))
+
+    def look_up(self, oids: Iterable[bytes]) -> dict[bytes, ObjectRow]:
+        """Ask once where objects lie that are about to be read, with all that they are encoded with."""
+        near = index.find_all(self.catalog, self.place.agent_id, set(oids))
+        below = {row.base for row in near.values() if row.base is not None} - near.keys()
+        while below:
+            found = index.find_all(self.catalog, self.place.agent_id, below)
+            near |= found
+            below = {row.base for row in found.values() if row.base is not None} - near.keys()
+        self._near = near
+        return near
 
     def stored(self, row: ObjectRow) -> bytes:
         """The whole record that a row points at, as it is stored, compared with its checksums."""
@@ -274,7 +293,7 @@ class ObjectStore:
 
     def link(self, oid: bytes) -> Link | None:
         """A stored object as one that may be a base."""
-        row = self.find(oid)
+        row = self._near.get(oid) or self.find(oid)
         if row is None:
             return None
         header = self._header(self._reader(row), row)
@@ -284,7 +303,7 @@ class ObjectStore:
         """The content of an object's record, hashed (a list of chunks is not): others may be encoded with it."""
         data = self.contents.get(oid, proven=True)
         if data is None:
-            row = self.require(oid)
+            row = self._near.get(oid) or self.require(oid)
             data = self.record(row, LARGEST[RecordKind.CHUNK_LIST] if row.kind == RecordKind.CHUNK_LIST else None)
             if row.kind == RecordKind.CHUNK:
                 self._require_id(oid, row.kind, chunk_id(data))
@@ -296,6 +315,11 @@ class ObjectStore:
     def _header(self, reader: PackReader, row: ObjectRow) -> Header:
         """The head of the record that a row points at, if it is the one that the row says."""
         header = reader.header(row.offset)
+        self._check_header(header, row)
+        return header
+
+    @staticmethod
+    def _check_header(header: Header, row: ObjectRow) -> None:
         same = (header.id, header.kind, header.where.length, header.base) == (row.id, row.kind, row.length, row.base)
         if not same or (header.size != row.size and header.kind != RecordKind.CHUNK_LIST):
             raise ChecksumMismatch(
@@ -303,7 +327,6 @@ class ObjectStore:
                 hint="see what is hit with `kai verify`",
                 object=row.id.hex(),
             )
-        return header
 
     def _reader(self, row: ObjectRow) -> PackReader:
         reader = self._readers.get(row.pack)
