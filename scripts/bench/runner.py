@@ -51,7 +51,7 @@ class Runner:
         self._end = self._until = time.monotonic() + plan.total
 
     def run(self) -> None:
-        """Every section that is planned; the results are kept after each."""
+        """Every section that is planned; the results are kept after each task."""
         with _scratch(self._plan.scratch) as scratch:
             self._scratch = scratch
             self._results.machine = machine.facts(scratch)
@@ -61,10 +61,10 @@ class Runner:
                 began = time.monotonic()
                 # What one section leaves of its share the next ones have.
                 self._until = began + (self._end - began) / (len(self._plan.sections) - number)
-                found = self._history(section) if section in HISTORIES else self._alone(section)
-                seconds = time.monotonic() - began
-                self._results.sections[section] = {"source": machine.source(ROOT), "seconds": round(seconds), **found}
-                self._keep(self._results)
+                for found in self._history(section) if section in HISTORIES else self._alone(section):
+                    seconds = round(time.monotonic() - began)
+                    self._results.sections[section] = {"source": machine.source(ROOT), "seconds": seconds, **found}
+                    self._keep(self._results)
 
     # ------------------------------------------------------------ sections
 
@@ -77,8 +77,8 @@ class Runner:
         there = [f"{name} {facts['version']}" for name, facts in self._results.systems.items() if facts["version"]]
         self._plan.say(f"systems: {', '.join(there)}")
 
-    def _history(self, name: str) -> dict[str, Any]:
-        """Round by round, each system in turn: what slows the machine down slows all of them."""
+    def _history(self, name: str) -> Iterator[dict[str, Any]]:
+        """Round by round, each system in turn: what slows the machine down slows all of them. What there is so far."""
         cache = os.path.join(self._scratch, "cache")
         os.makedirs(cache, exist_ok=True)
         workload = workloads.make(name, self._plan.size, cache)
@@ -87,7 +87,8 @@ class Runner:
             workload.ready()
         except NoReleases as error:
             self._plan.say(f"{name}: left out: {error}")
-            return {"title": workload.title, "left_out": str(error)}
+            yield {"title": workload.title, "left_out": str(error)}
+            return
         chosen = [system for system in self._plan.systems if name in systems.kind(system).workloads]
         chosen.sort(key=lambda system: name not in systems.kind(system).judged)  # they come first where time is short
         runs: dict[str, list[dict[str, Any]]] = {system: [] for system in chosen}
@@ -95,9 +96,8 @@ class Runner:
             for system in chosen[number:] + chosen[:number]:
                 if number == 0 or (name in systems.kind(system).judged and not runs[system][0].get("failed")):
                     runs[system].append(self._one(name, system, number, cache))
-        figures = workload.figures
+                    yield {"title": workload.title, "figures": workload.figures, "runs": runs}
         folders.remove(cache)
-        return {"title": workload.title, "figures": figures, "runs": runs}
 
     def _one(self, workload: str, system: str, number: int, cache: str) -> dict[str, Any]:
         if self._results.systems[system]["version"] is None:
@@ -109,8 +109,8 @@ class Runner:
         self._say(f"{workload} round {number + 1}: {system}", began, outcome)
         return found
 
-    def _alone(self, section: str) -> dict[str, Any]:
-        """What kaivc is measured at without a peer."""
+    def _alone(self, section: str) -> Iterator[dict[str, Any]]:
+        """What kaivc is measured at without a peer, so far."""
         module = ALONE[section]
         cases = tuple(memory.CASES[self._plan.size]) if module == "memory" else ("",)
         found: dict[str, Any] = {}
@@ -120,7 +120,7 @@ class Runner:
             run = self._task("kai", task, 4 * self._plan.limit)
             found = {**found, case: run} if case else run
             self._say(f"{section} {case}".strip(), began, run.get("failed", "well"))
-        return {"run": found}
+            yield {"run": found}
 
     def _say(self, what: str, began: float, outcome: str) -> None:
         self._plan.say(f"{what}: {time.monotonic() - began:.0f} s, {outcome}")
