@@ -22,7 +22,7 @@ MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 TIB: Final = 1024 * GIB
 
-_AMOUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([a-zA-Z]+)\Z")
+_AMOUNT = r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([a-zA-Z]+)\Z"
 _SIZES = {"b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB}
 _SIZES |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _TIMES: dict[str, float] = {"ms": 0.001}
@@ -167,7 +167,7 @@ class Field:
     def _amount(self, units: Mapping[str, float], kind: str, hint: str) -> float:
         if isinstance(self.value, int | float) and not isinstance(self.value, bool):
             return self.value
-        match = _AMOUNT.match(self.value) if isinstance(self.value, str) else None
+        match = re.match(_AMOUNT, self.value) if isinstance(self.value, str) else None
         unit = units.get(match[2].lower()) if match else None
         if match is None or unit is None:
             raise self.expected(kind, hint)

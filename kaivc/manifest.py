@@ -23,8 +23,8 @@ MANIFEST: Final = b"kai.yaml"
 SECRET_PREFIX: Final = b"secret://"
 MAX_COUNTER_BYTES: Final = 16 * MIB
 _MAX_COUNTER_DIGITS = 1_000
-_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*\Z")
-_INDEX = re.compile(r"(?:0|[1-9][0-9]{0,9})\Z")
+_POINTER = r"(?:/(?:[^~/]|~[01])*)*\Z"
+_INDEX = r"(?:0|[1-9][0-9]{0,9})\Z"
 
 Command = tuple[str, ...]
 
@@ -228,7 +228,7 @@ def _secrets(section: Field) -> tuple[Secret, ...]:
 
 
 def _pointer(item: Field) -> str:
-    if item.value != "" and not _POINTER.match(item.text()):
+    if item.value != "" and not re.match(_POINTER, item.text()):
         raise item.expected("a JSON pointer", "such as /counts/calls; '~' is written ~0 and '/' ~1")
     return str(item.value)
 
@@ -272,7 +272,7 @@ def read_counter(data: bytes, pointer: str) -> int:
 
 def resolve_pointer(document: object, pointer: str) -> int:
     """The integer at a JSON pointer (RFC 6901) of a decoded document; ValueError for anything else there."""
-    if not _POINTER.match(pointer):
+    if not re.match(_POINTER, pointer):
         raise ValueError(f"{shown(pointer)} is not a JSON pointer")
     value = document
     for token in pointer.split("/")[1:]:
@@ -285,7 +285,7 @@ def resolve_pointer(document: object, pointer: str) -> int:
 def _step(value: object, token: str, pointer: str) -> object:
     if isinstance(value, dict) and token in value:
         return value[token]
-    if isinstance(value, list) and _INDEX.match(token) and int(token) < len(value):
+    if isinstance(value, list) and re.match(_INDEX, token) and int(token) < len(value):
         return value[int(token)]
     raise ValueError(f"has nothing at {shown(pointer)}")
 

@@ -98,12 +98,12 @@ class Version:
 
 FIRST_VERSION = Version(1, 0, 0)
 
-_OP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
+_OP_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z"
 
 
 def check_op_id(op_id: str | None) -> str | None:
     """Return an operation id that a user may choose, or None; InvalidName otherwise."""
-    if op_id is not None and not _OP_ID.match(op_id):
+    if op_id is not None and not re.match(_OP_ID, op_id):
         raise InvalidName(
             f"{op_id!r:.100} is not an operation id",
             unchanged="nothing moved",

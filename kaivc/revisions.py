@@ -36,13 +36,13 @@ MAX_TEXT = 256
 MANY = 5
 SECOND = 1_000_000_000
 
-_STEP = re.compile(r"[0-9]{0,9}\Z")
-_ENTRY = re.compile(r"[0-9]{1,9}\Z")
-_SEQ = re.compile(r"(?:0|[1-9][0-9]{0,11})\Z")
-_DIGITS = re.compile(r"[0-9a-f]{4,64}\Z")
-_PARTIAL = re.compile(r"v?(0|[1-9][0-9]{0,8})(?:\.(0|[1-9][0-9]{0,8}))?\Z")
+_STEP = r"[0-9]{0,9}\Z"
+_ENTRY = r"[0-9]{1,9}\Z"
+_SEQ = r"(?:0|[1-9][0-9]{0,11})\Z"
+_DIGITS = r"[0-9a-f]{4,64}\Z"
+_PARTIAL = r"v?(0|[1-9][0-9]{0,8})(?:\.(0|[1-9][0-9]{0,8}))?\Z"
 _HOUR, _SIXTY = r"([01][0-9]|2[0-3])", r"([0-5][0-9])"
-_MOMENT = re.compile(
+_MOMENT = (
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
     rf"(?:[Tt ]{_HOUR}:{_SIXTY}(?::([0-5][0-9]|60)(?:\.([0-9]{{1,18}}))?)?(?:[Zz]|([+-]){_HOUR}:{_SIXTY}))?\Z"
 )
@@ -195,7 +195,7 @@ def parse(text: str) -> Revision:
     name, tilde, rest = text.partition("~")
     steps = rest.split("~") if tilde else []
     named = Current() if tilde and not name else _named(name.removeprefix("@"))
-    if named is None or len(text) > MAX_TEXT or not all(_STEP.match(step) for step in steps):
+    if named is None or len(text) > MAX_TEXT or not all(re.match(_STEP, step) for step in steps):
         raise InvalidName(f"{_quoted(text)} is not a revision", hint=GRAMMAR, revision=text[:MAX_TEXT])
     return Ancestor(named, sum(int(step or 1) for step in steps)) if steps else named
 
@@ -212,12 +212,12 @@ def _named(text: str) -> Named | None:
     try:
         return Numbered(Version.parse(text))
     except InvalidName:
-        return Digits(text.lower()) if _DIGITS.match(text.lower()) else None
+        return Digits(text.lower()) if re.match(_DIGITS, text.lower()) else None
 
 
 def _branched(kind: str, name: str) -> Backup | Snapshot | None:
     if kind == "backups":
-        return Backup(int(name)) if _SEQ.match(name) else None
+        return Backup(int(name)) if re.match(_SEQ, name) else None
     try:
         return Snapshot(check_name("snapshot", name)) if kind == "snapshots" else None
     except InvalidName:
@@ -228,15 +228,15 @@ def _fits(text: str) -> Fits | None:
     try:
         it = Version.parse(text)
     except InvalidName:
-        match = _PARTIAL.match(text)
+        match = re.match(_PARTIAL, text)
         return Fits(tuple(int(part) for part in match.groups() if part is not None)) if match else None
     return Fits((it.major, it.minor, it.patch), it.pre)
 
 
 def _logged(text: str) -> Entry | Moment | None:
-    if _ENTRY.match(text):
+    if re.match(_ENTRY, text):
         return Entry(int(text))
-    match = _MOMENT.match(text)
+    match = re.match(_MOMENT, text)
     if match is None:
         return None
     day, hours, minutes, seconds, fraction, sign, east_hours, east_minutes = match.groups()

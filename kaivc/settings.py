@@ -18,8 +18,8 @@ from kaivc.records import dataclass, field, replace
 from kaivc.yamltext import Node
 
 FULL, PARTIAL = "full", "partial"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_SECRET = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*\Z"
+_CAPITALS = r"[A-Z][A-Z0-9_]{0,63}\Z"
 _MANY: Final = 10**9
 _INODES: Final = 2**64 - 1
 _YEARS: Final = 100 * 365 * DAY
@@ -181,14 +181,14 @@ def read_isolation(section: Field) -> Isolation:
 
 def variable(item: Field) -> str:
     """The name of an environment variable; the field's error."""
-    if not _VARIABLE.match(item.text()):
+    if not re.match(_VARIABLE, item.text()):
         raise item.expected("the name of an environment variable")
     return item.text()
 
 
 def secret_name(item: Field) -> str:
     """The name of a secret, ``[A-Z][A-Z0-9_]*``, at most 64 characters; the field's error."""
-    if not _SECRET.match(item.text()):
+    if not re.match(_CAPITALS, item.text()):
         raise item.expected("the name of a secret", "use A-Z, 0-9 and '_', starting with a letter")
     return item.text()
 

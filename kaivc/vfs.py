@@ -304,8 +304,8 @@ class Vfs:
         What was written and not synced before another start may be gone, whatever its inode looks like.
         """
         try:
-            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-                return file.read(64).strip()
+            with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+                return file.read(64).decode("ascii").strip()
         except (OSError, ValueError):
             return ""
 

@@ -27,7 +27,7 @@ from kaivc.sqlitefiles import SIDE_SUFFIXES, Guards
 from kaivc.storage.gitobjects import EXECUTABLE, Kind
 from kaivc.trees import show
 
-_MOVED = re.compile(rb"([rw]\d+)(\.\d+)?\Z")
+_MOVED = rb"([rw]\d+)(\.\d+)?\Z"
 PROBE = b".kai-probe"
 MANY = 64
 """From this many files on, one sync of the disk is cheaper than one for each."""
@@ -393,7 +393,7 @@ class Applier:
         return [
             Displaced(names[match[1]], name, is_database(os.path.join(directory, name)))
             for name in there
-            if (match := _MOVED.match(name)) and match[1] in names
+            if (match := re.match(_MOVED, name)) and match[1] in names
         ]
 
 

@@ -30,9 +30,9 @@ Scalar = str | int | float | bool | None
 
 _NULL = frozenset(["", "~", "null", "Null", "NULL"])
 _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
-_DECIMAL = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
-_SURROGATE = re.compile("[\ud800-\udfff]")  # what "\\ud800" in quotes makes; no file name or argument holds it
+_INTEGER = r"[-+]?(?:0|[1-9][0-9]*)\Z"
+_DECIMAL = r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"
+_SURROGATE = "[\ud800-\udfff]"  # what "\\ud800" in quotes makes; no file name or argument holds it
 _MAX_DIGITS = 19  # what 64 bits hold, and a number of any size costs time in its square
 _QUOTE = "put text that begins with '*', '&' or '!' in quotes"
 
@@ -96,9 +96,9 @@ def plain(text: str, line: int = 0) -> Scalar:
         return None
     if text in _TRUTH:
         return _TRUTH[text]
-    if _INTEGER.match(text):
+    if re.match(_INTEGER, text):
         return int(_bounded(text, line))
-    if _DECIMAL.match(text):
+    if re.match(_DECIMAL, text):
         return float(_bounded(text, line))
     return text
 
@@ -208,7 +208,7 @@ _KINDS: Final = {
 
 def _scalar(event: yaml.Event, line: int) -> Scalar:
     text = str(getattr(event, "value", ""))
-    if _SURROGATE.search(text):
+    if re.search(_SURROGATE, text):
         raise Malformed("half of a surrogate pair", line)
     return plain(text, line) if getattr(event, "style", None) is None else text
 

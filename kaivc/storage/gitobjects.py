@@ -89,7 +89,7 @@ FORMATS = {"sha1": SHA1, "sha256": SHA256}
 
 # ---------------------------------------------------------------- names in trees
 
-_HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+_HFS_IGNORED = "[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]"
 _NTFS_RESERVED = re.compile(rb"(?i)(\.git|git~1|\.kai|kai~1)[. ]*(:.*)?\Z", re.DOTALL)
 _RESERVED = (".git", ".kai")
 MAX_NAME = 255
@@ -106,7 +106,7 @@ def is_reserved(name: bytes) -> bool:
         return True
     if name.isascii():
         return False
-    return _HFS_IGNORED.sub("", name.decode("utf-8", "replace")).lower() in _RESERVED
+    return re.sub(_HFS_IGNORED, "", name.decode("utf-8", "replace")).lower() in _RESERVED
 
 
 def check_tree_name(name: bytes) -> None:

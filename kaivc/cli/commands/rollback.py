@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
-from kaivc.cli import arguments, picker, render
+from kaivc.cli import arguments, render
 from kaivc.cli.arguments import Option
 from kaivc.cli.failures import report
 from kaivc.cli.invocation import Invocation
@@ -44,6 +44,8 @@ def rollback(  # noqa: PLR0913, PLR0917 - one for each option
     try:
         plan = move(to if to is not None else _unnamed(known.versions()))
     except InvalidRollbackVersion as error:
+        from kaivc.cli import picker
+
         if door.json or not error.facts.get("nearest") or not picker.possible():
             raise
         if to is not None:
