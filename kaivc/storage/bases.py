@@ -22,10 +22,14 @@ DEEPEST = CHAIN.bit_length()
 
 
 class Found(NamedTuple):
-    """The checked head of a record, and what opens its pack, which may have been closed meanwhile."""
+    """The checked head of a record, and what opens its pack, which may have been closed meanwhile.
+
+    ``record`` are its bytes, if they have been read.
+    """
 
     header: Header
     reader: Callable[[], PackReader]
+    record: bytes = b""
 
 
 class Contents:
@@ -80,7 +84,7 @@ def decode(found: Found, look: Callable[[bytes], Found], known: Contents) -> byt
         require_base(chain[-1].header, below.header)
         chain.append(below)
     for it in reversed(chain):
-        content = it.reader().payload(it.header, content)
+        content = it.reader().payload(it.header, content, it.record)
         if it is not found:
             known.put(it.header.id, content)
     if content is None:

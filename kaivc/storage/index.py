@@ -47,6 +47,9 @@ class ObjectRow(NamedTuple):
 MAX_ID = 32
 """Bytes of the longest id."""
 
+AT_ONCE = 64
+"""Ids that one query asks for."""
+_ANY_OF = f"agent = ? AND id IN ({', '.join('?' * AT_ONCE)})"
 _PACK = "SELECT id, agent, name, state, committed, checksum FROM packs WHERE "
 _PACK_KINDS: Kinds = (int, int, str, str, int)
 _OBJECT = "SELECT id, kind, pack, offset, length, size, base, checksum FROM objects WHERE "
@@ -83,6 +86,18 @@ def find(catalog: Catalog, agent: int, oid: bytes) -> ObjectRow | None:
     """Where an object lies."""
     row = catalog.row(_OBJECT + "agent = ? AND id = ?", (agent, oid))
     return ObjectRow(*checked(row, f"object {oid.hex()}", _OBJECT_KINDS)) if row else None
+
+
+def find_all(catalog: Catalog, agent: int, oids: Iterable[bytes]) -> dict[bytes, ObjectRow]:
+    """Where those objects lie that are there, by id."""
+    wanted, found = list(oids), {}
+    for start in range(0, len(wanted), AT_ONCE):
+        group = wanted[start : start + AT_ONCE]
+        group += group[-1:] * (AT_ONCE - len(group))  # one text of the query for all
+        for row in catalog.rows(_OBJECT + _ANY_OF, (agent, *group)):
+            it = ObjectRow(*checked(row, _named(row), _OBJECT_KINDS))
+            found[it.id] = it
+    return found
 
 
 def every(catalog: Catalog, agent: int) -> list[ObjectRow]:

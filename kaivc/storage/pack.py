@@ -37,6 +37,10 @@ TRAILER_MAGIC = b"KAIPEND\x00"
 PREFIX = struct.Struct("<2sBBHHQ")
 MARK = b"KR"
 TRAILER = struct.Struct("<Q8s")
+HEAD = PREFIX.size + 128
+"""Bytes that hold the head of nearly every record."""
+AT_ONCE = 256 << 10
+"""Bytes of the longest record that is read in one go."""
 MAX_HEADER = 4096
 MAX_PAYLOAD = 1 << 31
 MIN_GAIN = 16
@@ -214,27 +218,40 @@ class PackReader:
         """The head of the record at ``offset``; ChecksumMismatch unless it is whole."""
         return read_header(self.fd, offset, self.path)
 
-    def payload(self, header: Header, base: bytes | None = None) -> bytes:
+    def record(self, offset: int, length: int) -> tuple[Header, bytes]:
+        """The head of the record at ``offset``, and its bytes, if ``length`` is theirs and they are few.
+
+        ChecksumMismatch unless the head is whole.
+        """
+        raw = read_at(self.fd, length if HEAD < length <= AT_ONCE else HEAD, offset)
+        header = _decode_header(raw, self.fd, offset, self.path)
+        return header, raw if len(raw) == header.where.length else b""
+
+    def payload(self, header: Header, base: bytes | None = None, record: bytes = b"") -> bytes:
         """The decoded content of a record; ChecksumMismatch unless it is what was written.
 
-        ``base`` is the content of the record that the header names as its base; not None if it names one.
+        ``base`` is the content of the record that the header names as its base; not None if it names one. ``record``
+        are its bytes, if they have been read.
         """
-        data = self.stored(header)
+        data = self.stored(header, record)
         if header.codec == Codec.RAW:
             return data
         if header.base is not None and not base:
             raise _damaged(self.path, header.where.offset, "what it is encoded with is empty")
         return compression.decompress(data, header.size, base if header.base is not None else None)
 
-    def stored(self, header: Header) -> bytes:
+    def stored(self, header: Header, record: bytes = b"") -> bytes:
         """The payload of a record as it is stored, compared with its checksum."""
-        self._check_sizes(header)
-        raw = read_at(self.fd, header.payload_len + 8, header.payload_at)
+        self._check_sizes(header, is_there=bool(record))
+        if record:
+            raw = record[-header.payload_len - 8 :]
+        else:
+            raw = read_at(self.fd, header.payload_len + 8, header.payload_at)
         if len(raw) != header.payload_len + 8 or _check8(memoryview(raw)[:-8]) != raw[-8:]:
             raise _damaged(self.path, header.where.offset, "the payload's checksum does not match")
         return raw[:-8]
 
-    def _check_sizes(self, header: Header) -> None:
+    def _check_sizes(self, header: Header, *, is_there: bool) -> None:
         """Raise ChecksumMismatch for sizes that cannot be, before any memory is taken for them."""
         if header.codec not in CODECS:
             raise UnknownFormat(
@@ -244,7 +261,7 @@ class PackReader:
         fits = header.payload_len == header.size if header.codec == Codec.RAW else header.payload_len < header.size
         if not fits or header.size > _largest(header):
             raise _damaged(self.path, header.where.offset, "the size does not match")
-        if header.where.offset + header.where.length > os.fstat(self.fd).st_size:
+        if not is_there and header.where.offset + header.where.length > os.fstat(self.fd).st_size:
             raise _damaged(self.path, header.where.offset, "the file ends within it")
 
 
@@ -280,7 +297,11 @@ def _damaged(path: str, offset: int, why: str) -> ChecksumMismatch:
 
 def read_header(fd: int, offset: int, path: str) -> Header:
     """The head of the record at ``offset`` of an open pack; ChecksumMismatch unless it is whole."""
-    start = read_at(fd, PREFIX.size + 128, offset)
+    return _decode_header(read_at(fd, HEAD, offset), fd, offset, path)
+
+
+def _decode_header(start: bytes, fd: int, offset: int, path: str) -> Header:
+    """The head of a record from the first bytes of it, and more from the file if need be."""
     if len(start) < PREFIX.size:
         raise _damaged(path, offset, "the file ends before it")
     mark, kind, codec, header_len, _flags, payload_len = PREFIX.unpack_from(start)

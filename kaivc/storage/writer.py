@@ -94,9 +94,13 @@ class StoreWriter:
         digest = self._store.format.header(Kind.BLOB, size)
         listing: list[tuple[bytes, int]] = []
         for batch in cut(source, self._listing(like), digest.update):
-            for piece in batch:
-                listing.append((piece.id, len(piece.data)))
-                if not piece.is_old and not self.contains(piece.id):
+            listing += ((piece.id, len(piece.data)) for piece in batch)
+            fresh = [piece for piece in batch if not piece.is_old and piece.id not in self._new]
+            if not fresh:
+                continue
+            there = self._store.look_up(id_ for piece in fresh for id_ in (piece.id, piece.like) if id_ is not None)
+            for piece in fresh:
+                if piece.id not in there and piece.id not in self._new:
                     self._add(RecordKind.CHUNK, piece.id, piece.data, len(piece.data), piece.like)
         if sum(length for _, length in listing) != size:
             raise StorageFailed(f"a source gave another count of bytes than the {size} that it was said to have")
