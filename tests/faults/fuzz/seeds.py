@@ -11,7 +11,8 @@ from kaivc.names import ObjectId
 from kaivc.plans import RestorePlan, Write
 from kaivc.storage.gitobjects import Commit, Entry, Tag, encode_commit, encode_tag, encode_tree
 from kaivc.storage.journal import GENESIS, Move, Op, encode_op
-from kaivc.storage.pack import TRAILER, TRAILER_MAGIC, RecordKind, encode
+from kaivc.storage.pack import TRAILER, TRAILER_MAGIC, Base, RecordKind, encode, encode_after
+from tests.faults.fuzz.targets import BASE
 
 CORPUS = Path(__file__).parent / "corpus"
 OID = ObjectId(bytes(range(32)))
@@ -22,6 +23,8 @@ MESSAGE = (
 )
 WHO = "Ann Example <ann@example.org>"
 RECORD = encode(RecordKind.BLOB, OID, b"some text\n" * 20, 1)
+AFTER = encode_after(Base(OID, BASE, 5), RecordKind.BLOB, OID[::-1], BASE + b"x" * 99, 1).record
+HEAD = 16 + int.from_bytes(AFTER[4:6], "little")
 FOOTER = encode(RecordKind.FOOTER, b"", msgpack.packb({"v": 0, "records": [[1, OID, 8, len(RECORD), 200]]}), 1)
 OP = Op("rollback", "abcd", WHO, 1_790_000_000_000_000_000, "why", None, 3, workspace=True)
 PLAN = RestorePlan(
@@ -29,8 +32,10 @@ PLAN = RestorePlan(
 )
 
 SEEDS: dict[str, list[bytes]] = {
-    "pack_record": [RECORD, encode(RecordKind.OP, OID, b"raw", 1), b"\1\1\0\0\x2a" + bytes(12) + RECORD[16:58] + RECORD],
-    "pack_scan": [RECORD * 2, RECORD + FOOTER + TRAILER.pack(8 + len(RECORD), TRAILER_MAGIC), RECORD[:50] + RECORD],
+    "pack_record": [RECORD, encode(RecordKind.OP, OID, b"raw", 1), b"\1\1\0\0\x2a" + bytes(12) + RECORD[16:58] + RECORD,
+        AFTER, AFTER[2:4] + bytes([0, 0, HEAD - 16]) + bytes(12) + AFTER[16:HEAD] + AFTER[HEAD + 4 : -8],
+    ],
+    "pack_scan": [RECORD * 2, RECORD + FOOTER + TRAILER.pack(8 + len(RECORD), TRAILER_MAGIC), RECORD[:50] + RECORD, RECORD + AFTER],
     "tree": [
         encode_tree([(b"a", Entry(0o100644, OID)), (b"b", Entry(0o040000, OID)), (b"c", Entry(0o120000, OID))]),
         encode_tree([(b"x y", Entry(0o100755, ObjectId(OID[:20])))]),

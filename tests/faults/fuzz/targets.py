@@ -36,6 +36,10 @@ SECONDS = 1.0
 """No input of a few kilobytes may take so long."""
 
 
+BASE = b"some text\n" * 18 + b"and more"
+"""What every record that needs another one finds."""
+
+
 class Broken(Exception):
     """A parser that does not keep its word."""
 
@@ -73,7 +77,8 @@ def pack_record(data: bytes) -> None:
         reader = _pack(record)
         with suppress(KaiError):
             header = reader.header(len(MAGIC))
-            packscan.true_id(packscan.Record(header, reader.payload(header)), SHA256)
+            base = BASE if header.base is not None else None
+            packscan.true_id(packscan.Record(header, reader.payload(header, base)), SHA256)
 
 
 def pack_scan(data: bytes) -> None:

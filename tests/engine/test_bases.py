@@ -1,0 +1,272 @@
+"""Histories of near equal files: all of them come back, whatever was collected, rebuilt, forked, damaged and healed."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from kaivc.api import Agent, Home
+from kaivc.errors import ChecksumMismatch
+from kaivc.storage import index
+from kaivc.storage.gitobjects import Kind
+from kaivc.storage.index import ObjectRow
+from kaivc.storage.pack import RecordKind
+from kaivc.storage.writer import StoreWriter
+from tests.engine.damage import flip, fsck, remove_catalog, said
+from tests.engine.homes import Files, commit, make_home, open_home, read, remove, write
+
+SOON = {"backups__keep": "0", "backups__max_bytes": "0", "reflog__expire": "0s"}
+
+
+def edited(chance: random.Random, data: bytes) -> bytes:
+    """A few changes of the kinds that files see."""
+    for _ in range(chance.randint(1, 3)):
+        at, count = chance.randrange(len(data) + 1), chance.choice((1, 8, 200))
+        what = chance.choice(("change", "insert", "remove"))
+        new = b"" if what == "remove" else chance.randbytes(count)
+        data = data[:at] + new + data[at if what == "insert" else at + count :]
+    return data
+
+
+def history(agent: Agent, seed: int, count: int) -> dict[str, Files]:
+    """So many versions of a few files, with rollbacks of a dirty workspace between; what each version holds."""
+    chance = random.Random(seed)
+    files = {
+        "state.json": chance.randbytes(3000),
+        "src/a.py": b"a = 1\n" * 40,
+        "src/deep/b.py": chance.randbytes(300),
+        "state/large": chance.randbytes(200_000),
+    }
+    truth: dict[str, Files] = {}
+    for number in range(count):
+        for name in chance.sample(sorted(files), chance.randint(1, 3)):
+            files[name] = edited(chance, files[name])
+        if chance.random() < 0.2:
+            files[f"src/new{number}.py"] = files["src/a.py"] + b"# more\n"
+        version = commit(agent, files, bump="minor")
+        truth[version] = dict(files)
+        if number and chance.random() < 0.15:
+            write(agent.workspace, {**files, "state.json": edited(chance, files["state.json"])})
+            to = chance.choice(sorted(truth))
+            agent.rollback(f"v{to}")
+            files = dict(truth[to])
+    return truth
+
+
+def judge(home: Home, name: str, truth: dict[str, Files], out: Path) -> None:
+    """Every version is what it was, read by a process that has nothing at hand."""
+    for version, files in truth.items():
+        home.agent(name).checkout(f"v{version}", out)
+        found = read(out)
+        found.pop("snapshot_meta.json", None)
+        assert found == files, version
+        remove(out)
+    checked = home.fsck()
+    assert checked.ok, [str(it) for it in checked.all]
+
+
+def rows(agent: Agent) -> list[ObjectRow]:
+    return index.every(agent.repository.catalog, agent.repository.id)
+
+
+@pytest.mark.parametrize(("seed", "object_format"), [(1, "sha256"), (2, "sha1")])
+def test_any_history_comes_back_after_gc_rebuild_and_fork(tmp_path: Path, seed: int, object_format: str) -> None:
+    path = tmp_path / "home"
+    settings = {**SOON, "chunks__threshold": "100 KiB", "packs__seal_at": "400 KiB"}
+    home = make_home(path, object_format, **settings)
+    truth = history(home.new("bot"), seed, 40)
+    found = rows(home.agent("bot"))
+    kinds = {row.kind for row in found if row.base is not None}
+    assert {RecordKind.BLOB, RecordKind.TREE, RecordKind.COMMIT, RecordKind.CHUNK, RecordKind.CHUNK_LIST} <= kinds
+    home.close()
+
+    home = open_home(path, **settings)
+    judge(home, "bot", truth, tmp_path / "out")
+    collected = home.agent("bot").gc()
+    assert collected.done is not None
+    assert collected.plan.dead_objects == collected.done.objects > 0
+    judge(home, "bot", truth, tmp_path / "out")
+    middle = sorted(truth, key=lambda it: [int(part) for part in it.split(".")])[25]
+    home.new("fork", source=f"bot@v{middle}")
+    home.close()
+
+    home = open_home(path, **settings)
+    names = {it.version for it in home.agent("fork").versions().versions}
+    forked = {it: files for it, files in truth.items() if it in names}
+    assert forked
+    judge(home, "fork", forked, tmp_path / "out")
+    home.close()
+    remove_catalog(path)
+    repaired = fsck(path, repair=True)
+    assert repaired.ok, said(repaired)
+    home = open_home(path, **settings)
+    judge(home, "bot", truth, tmp_path / "out")
+    judge(home, "fork", forked, tmp_path / "out")
+    home.close()
+
+
+def test_what_a_base_is_needed_for_keeps_it_and_what_needs_nothing_lets_it_go(tmp_path: Path) -> None:
+    chance = random.Random(9)
+    home = make_home(tmp_path / "home", **SOON)
+    agent = home.new("bot")
+    data = chance.randbytes(20_000)
+    commit(agent, {"state.json": data})
+    lost = data[:10_000] + b"only a backup has this" + data[10_000:]
+    write(agent.workspace, {"state.json": lost})
+    agent.rollback("v1.0.0")  # as the workspace was, it is in a backup
+    store = agent.repository.store
+    oid = store.format.hash(Kind.BLOB, lost)
+    assert store.require(oid).base is not None
+    with StoreWriter(store) as writer:  # what is encoded with what the backup alone names
+        needy = writer.put(Kind.BLOB, lost + b"!", oid)
+        writer.sync()
+        with store.catalog.transaction() as db:
+            writer.record(db)
+    row = store.require(needy)
+    assert agent.gc().done is not None
+    assert store.find(needy) is None
+    assert row.base is not None
+    home.close()
+
+
+def damaged_base(path: Path) -> tuple[ObjectRow, bytes]:
+    """Flip a bit in the payload of the fifth ``state.json``, which the three after it need; its row, its bytes."""
+    home = open_home(path)
+    agent = home.agent("bot")
+    blobs = [row for row in rows(agent) if row.kind == RecordKind.BLOB and row.base is not None]
+    row = next(it for it in blobs if (link := agent.repository.store.link(it.id)) and link.ordinal == 4)
+    data = agent.repository.store.record(row)
+    pack = next(it for it in index.packs(agent.repository.catalog, agent.repository.id) if it.id == row.pack)
+    file = Path(agent.repository.layout.pack("bot", pack.name))
+    home.close()
+    flip(file, row.offset + row.length - 12)
+    return row, data
+
+
+def small_history(path: Path, count: int = 12) -> dict[str, Files]:
+    home = make_home(path)
+    agent = home.new("bot")
+    chance = random.Random(5)
+    data, truth = chance.randbytes(5000), {}
+    for _ in range(count):
+        files = {"state.json": data, "keep.txt": b"the same in all\n"}
+        truth[commit(agent, files, bump="minor")] = files
+        data = edited(chance, data)
+    home.close()
+    return truth
+
+
+def test_fsck_says_which_versions_a_damaged_base_takes_along(tmp_path: Path) -> None:
+    path = tmp_path / "home"
+    truth = small_history(path)
+    row, _ = damaged_base(path)
+    for view in (path / "bot/versions").iterdir():
+        remove(view)
+    found = fsck(path)
+    hit = [it for it in found.all if it.is_damage and it.object]
+    named = {version for it in hit for version in it.versions}
+    home = open_home(path)
+    bad = set()
+    for version in truth:
+        if f"v{version}" in named:
+            with pytest.raises(ChecksumMismatch):
+                home.agent("bot").checkout(f"v{version}", tmp_path / f"out-{version}")
+            bad.add(f"v{version}")
+        else:
+            home.agent("bot").checkout(f"v{version}", tmp_path / f"out-{version}")
+            assert (tmp_path / f"out-{version}/state.json").read_bytes() == truth[version]["state.json"]
+    assert len(bad) == 4, "itself, and the three that hang on it"
+    assert {it.path for it in hit} == {"state.json"}
+    assert all(it.object == row.id.hex() for it in hit), "each says whose bytes are wrong"
+    home.close()
+
+
+def test_a_base_that_is_found_again_brings_back_all_that_hangs_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "home"
+    truth = small_history(path)
+    _, data = damaged_base(path)
+    for view in (path / "bot/versions").iterdir():
+        remove(view)
+    write(path / "bot/workspace", {"copy of what is lost": data})
+    repaired = fsck(path, repair=True)
+    assert repaired.ok, said(repaired)
+    home = open_home(path)
+    judge(home, "bot", truth, tmp_path / "out")
+    home.close()
+
+
+@pytest.mark.parametrize("lost_catalog", [False, True])
+def test_what_cannot_be_had_without_its_base_is_lost_and_nothing_else(tmp_path: Path, lost_catalog: bool) -> None:
+    path = tmp_path / "home"
+    truth = small_history(path)
+    damaged_base(path)
+    for view in (path / "bot/versions").iterdir():
+        remove(view)
+    remove(path / "bot/workspace/state.json")
+    bad = {version for it in fsck(path).all for version in it.versions}
+    if lost_catalog:
+        remove_catalog(path)
+    assert not fsck(path, repair=True).ok
+    left = fsck(path)
+    assert {version for it in left.all for version in it.versions} == bad
+    home = open_home(path)
+    good = [version for version in truth if f"v{version}" not in bad]
+    assert good
+    for version in good:
+        home.agent("bot").checkout(f"v{version}", tmp_path / "out")
+        assert {**read(tmp_path / "out"), **truth[version]} == read(tmp_path / "out")
+        remove(tmp_path / "out")
+    home.close()
+
+
+def test_nothing_is_built_on_damage(tmp_path: Path) -> None:
+    """A commit after a version whose file cannot be read stores it whole."""
+    path = tmp_path / "home"
+    truth = small_history(path)
+    damaged_base(path)
+    home = open_home(path)
+    agent = home.agent("bot")
+    data = edited(random.Random(7), truth[max(truth, key=lambda it: int(it.split(".")[1]))]["state.json"])
+    for number in range(5):
+        commit(agent, {"state.json": data + b"%d" % number, "keep.txt": b"the same in all\n"}, bump="minor")
+    home.close()
+    home = open_home(path)
+    out = tmp_path / "out"
+    home.agent("bot").checkout("current", out)
+    assert (out / "state.json").read_bytes() == data + b"4"
+    home.close()
+
+
+def test_a_forged_base_is_not_built_upon(tmp_path: Path) -> None:
+    """Bytes that are not those of their id are hashed before a new record is encoded with them."""
+    path = tmp_path / "home"
+    home = make_home(path)
+    agent = home.new("bot")
+    store = agent.repository.store
+    data = random.Random(1).randbytes(5000)
+    false = store.format.hash(Kind.BLOB, b"another")
+    with StoreWriter(store) as writer:
+        writer._add(RecordKind.BLOB, false, data, len(data))
+        writer.sync()
+        with store.catalog.transaction() as db:
+            writer.record(db)
+    with StoreWriter(store) as writer:
+        oid = writer.put(Kind.BLOB, data + b"!", false)
+        assert writer._new[oid][1].base is None
+    home.close()
+
+
+def test_what_an_abandoned_writer_added_is_no_base(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    agent = home.new("bot")
+    store = agent.repository.store
+    data = random.Random(1).randbytes(5000)
+    with StoreWriter(store) as writer:
+        first = writer.put(Kind.BLOB, data)
+        writer.discard()
+    assert store.contents.get(first) is not None
+    with StoreWriter(store) as writer:
+        oid = writer.put(Kind.BLOB, data + b"!", first)
+        assert writer._new[oid][1].base is None
+        assert writer._new[writer.put(Kind.BLOB, data + b"?", oid)][1].base == oid
+    home.close()
