@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from enum import IntEnum, StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from kaivc.errors import InvalidManifest
@@ -155,8 +155,12 @@ def strictest(path: bytes, several: Iterable[Manifest]) -> StateClass:
 # ---------------------------------------------------------------- reading
 
 
+@lru_cache(maxsize=16)
 def parse(data: bytes, source: str = "kai.yaml") -> Manifest:
-    """Read a manifest; InvalidManifest with file, line and, for an unknown key, the nearest known one."""
+    """Read a manifest; InvalidManifest with file, line and, for an unknown key, the nearest known one.
+
+    One command reads the same one of several versions, and in the workspace: that it is the same takes no parser.
+    """
     values: dict[str, Any] = {}
     for key, section in root(data, source, InvalidManifest).mapping(_SECTIONS).items():
         values |= _SECTIONS[key](section)
