@@ -24,7 +24,7 @@ from kaivc.ignore import IGNORE_FILE, IgnoreRules
 from kaivc.layout import META_FILE
 from kaivc.manifest import MANIFEST, Manifest, StateClass
 from kaivc.names import ObjectId
-from kaivc.reading import Reader, StillReader, unreadable
+from kaivc.reading import Reader, StillReader, is_settled, signature, unreadable
 from kaivc.records import dataclass, field
 from kaivc.repository import Repository
 from kaivc.roots import live_manifest, open_root, read_small, refuse_root
@@ -108,6 +108,8 @@ class Capturer:
         self._reader = reader = (StillReader if still else Reader)(repo, sink)
         self._result = Capture(known=reader.known, databases=reader.databases, plain_databases=reader.plain_databases)
         self._rules = IgnoreRules.parse(None)
+        self._has_secrets = True
+        self._largest = repo.settings.limits_max_file
         self._inodes: dict[tuple[int, int], bytes] = {}
         self._wanted: set[bytes] = set()
 
@@ -118,6 +120,7 @@ class Capturer:
         root = open_root(self._root)
         try:
             result.manifest = self._manifest(root)
+            self._has_secrets = bool(result.manifest.secret or self._base_manifest.secret)
             self._rules = self._ignore_rules(root)
             self._directory(root, b"", 0)
         finally:
@@ -130,6 +133,8 @@ class Capturer:
 
     def _carry_secrets(self) -> None:
         """A secret that is absent here stays in the tree, unless something else took its place."""
+        if not self._has_secrets:
+            return
         files = self._result.files
         taken = {parent for path in files for parent in _above(path)}
         for path, entry in self._base.items():
@@ -188,13 +193,38 @@ class Capturer:
             raise unreadable(prefix or b".", error) from error
         names = {name for name, _ in listing}
         found = [(name, status) for name, entry in listing if (status := _lstat(entry, prefix + name)) is not None]
+        before, known = self._reader.cache.get(prefix, {}), self._reader.known.setdefault(prefix, {})
+        crowded = len(self._result.files) + len(found) > self._repo.settings.limits_max_files
         for name, status in found:
-            self._entry(fd, prefix, name, status, names, depth)
+            learnt = before.get(name)
+            if learnt is not None and not crowded and self._is_as_learnt(prefix + name, status, names, learnt):
+                known[name] = learnt
+            else:
+                self._entry(fd, prefix, name, status, names, depth)
         if prefix and not found:
             self._result.empty_directories.append(prefix[:-1])
-        known = self._reader.known.setdefault(prefix, {})
-        if known != self._reader.cache.get(prefix, {}):
+        if known != before:
             self._result.changed.add(prefix)
+
+    def _is_as_learnt(self, path: bytes, status: os.stat_result, names: set[bytes], learnt: Known) -> bool:
+        """Take a file as the version before has it, if nothing is to be said, asked or read of it; the usual case.
+
+        Its name was checked when it was learnt, and is checked again when a tree is made of it.
+        """
+        base = self._base.get(path)
+        if base is None or base.oid != learnt.oid or self._has_secrets or self._rules.ignored(path, False):
+            return False
+        if learnt.signature != signature(status) or not is_settled(learnt):  # of a database with a log it is longer
+            return False
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_size > self._largest:
+            return False
+        name = path.rpartition(b"/")[2]
+        if name.endswith(sqlitefiles.SIDE_SUFFIXES) or name + b"-wal" in names:
+            return False
+        if base.mode != (EXECUTABLE if status.st_mode & stat.S_IXUSR else FILE):
+            return False
+        self._result.files[path] = base
+        return True
 
     def _entry(
         self, fd: int, prefix: bytes, name: bytes, status: os.stat_result, names: set[bytes], depth: int

@@ -12,7 +12,6 @@ from kaivc.errors import UnreadablePath, UnsettledFile
 from kaivc.names import ObjectId
 from kaivc.repository import Repository
 from kaivc.sinks import BlobSink
-from kaivc.storage import caches
 from kaivc.storage.caches import Known
 from kaivc.trees import show
 
@@ -69,7 +68,7 @@ class Reader:
         self._root = os.fsencode(repo.workspace)
         self._open = sqlitefiles.open_inodes()
         self._now = _now(repo)
-        self.cache = caches.known_files(repo.catalog, repo.id, repo.home.boot)
+        self.cache = repo.known_files()
         self.known: dict[bytes, dict[bytes, Known]] = {}
         self.databases: set[bytes] = set()
         self.plain_databases: list[bytes] = []

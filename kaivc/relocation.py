@@ -161,7 +161,7 @@ def _empty(repo: Repository, aside: bytes, saved: ObjectId | None) -> None:
     live = os.path.join(aside, b"workspace")
     if os.path.isdir(live):
         files, manifest = _held(repo, saved)
-        if not list(unsaved(repo, live, files, manifest, caches.known_files(repo.catalog, repo.id, repo.home.boot))):
+        if not list(unsaved(repo, live, files, manifest, repo.known_files())):
             repo.vfs.remove_tree(live)
     for own in (b"current", b"versions", b"rollback.log", b"snapshot_temp"):
         repo.vfs.remove_tree(os.path.join(aside, own))

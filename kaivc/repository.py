@@ -28,7 +28,7 @@ from kaivc.ports import Clock, Progress, Sleep, silent
 from kaivc.records import dataclass, field, replace
 from kaivc.settings import Local, Settings
 from kaivc.storage import caches, journal
-from kaivc.storage.caches import Seal
+from kaivc.storage.caches import Known, Seal
 from kaivc.storage.catalog import AgentRow, Catalog
 from kaivc.storage.gitobjects import FORMATS, ObjectFormat
 from kaivc.storage.journal import Op
@@ -198,10 +198,23 @@ class Repository:
         place = StorePlace(self.layout, self.name, self.id, self.home.id, self.home.format)
         return ObjectStore(self.catalog, place, self.settings, self.vfs)
 
+    def seals_anew(self) -> dict[tuple[int, int], Seal]:
+        """The seals as others have written them meanwhile."""
+        self.seals.update(caches.seals(self.catalog, self.id))
+        return self.seals
+
     @cached_property
     def seals(self) -> dict[tuple[int, int], Seal]:
         """The seals that this process knows, by (dev, inode): each stays true of an inode that looks as it says."""
         return caches.seals(self.catalog, self.id)
+
+    @cached_property
+    def _listings(self) -> caches.Listings:
+        return {}
+
+    def known_files(self) -> dict[bytes, dict[bytes, Known]]:
+        """What the stat cache knows of the files of each directory of the workspace; not to be changed."""
+        return caches.known_files(self.catalog, self.id, self.home.boot, self._listings)
 
     @property
     def workspace(self) -> str:

@@ -11,6 +11,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from typing import Self
 
 from kaivc import leases, materialise, trees, versions
@@ -285,19 +286,18 @@ class View:
         """
         known, boot = self._row(), self._repo.home.boot
         full = full or not boot or known.seen != boot
-        seals = {} if full else caches.seals(self._repo.catalog, self._repo.id)
         statuses = self._statuses()
         if not statuses and not self.exists():
             return []  # dropped meanwhile: it comes back from the store when asked for
-        problems = [
-            Problem(os.fsdecode(path), None, "an extra file") for path in sorted(statuses.keys() - self._expected())
-        ]
+        expected = self._expected()
+        problems = [Problem(os.fsdecode(path), None, "an extra file") for path in sorted(statuses.keys() - expected)]
+        doubtful = expected if full else self._unsealed(statuses, self._repo.seals, small=small)
+        if doubtful and not full:
+            doubtful = self._unsealed(statuses, self._repo.seals_anew(), small=small)
         fresh: dict[bytes, os.stat_result] = {}
         with DirTree(self._repo.vfs, self.path) as tree:
-            for path in sorted(self._expected()):
+            for path in sorted(doubtful):
                 status = statuses.get(path)
-                if status is not None and self._sealed(path, status, seals) and not (small and status.st_size < SMALL):
-                    continue
                 problem = self._compare(tree, path, status)
                 if problem:
                     problems.append(problem)
@@ -336,13 +336,27 @@ class View:
     def _expected(self) -> set[bytes]:
         return {*self.files, META_FILE}
 
-    def _sealed(self, path: bytes, status: os.stat_result, seals: dict[tuple[int, int], Seal]) -> bool:
-        return seals.get((status.st_dev, status.st_ino)) == _seal(status, self._oid(path))
+    def _unsealed(
+        self, statuses: dict[bytes, os.stat_result], seals: dict[tuple[int, int], Seal], *, small: bool
+    ) -> set[bytes]:
+        """The paths whose inode is not as a seal says, or, with ``small``, whose file is."""
+        found = set()
+        for path in self._expected():
+            status = statuses.get(path)
+            seal = seals.get((status.st_dev, status.st_ino)) if status else None
+            sealed = status is not None and seal is not None and seal == _seal(status, self._oid(path))
+            if status is None or not sealed or (small and status.st_size < SMALL):
+                found.add(path)
+        return found
 
     def _oid(self, path: bytes) -> ObjectId:
         if path == META_FILE:
-            return self._repo.store.format.hash(Kind.BLOB, self._meta)
+            return self._meta_oid
         return self.files[path].oid
+
+    @cached_property
+    def _meta_oid(self) -> ObjectId:
+        return self._repo.store.format.hash(Kind.BLOB, self._meta)
 
     def _compare(self, tree: DirTree, path: bytes, status: os.stat_result | None) -> Problem | None:
         expected = self._oid(path)

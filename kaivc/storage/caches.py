@@ -5,6 +5,7 @@ Nothing here is needed to be right: a row that is gone or damaged is as one that
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -144,19 +145,30 @@ def put_highest(db: sqlite3.Connection, agent: int, seq: int, version: str) -> N
     db.execute("INSERT OR REPLACE INTO highest VALUES (?, ?, ?, ?)", (*values, checksum(*values)))
 
 
-def known_files(catalog: Catalog, agent: int, boot: str) -> dict[bytes, dict[bytes, Known]]:
+Listings = dict[bytes, tuple[bytes, dict[bytes, Known]]]
+"""What rows of the stat cache were decoded to, by directory, with the bytes that they were decoded from."""
+
+
+def known_files(
+    catalog: Catalog, agent: int, boot: str, decoded: Listings | None = None
+) -> dict[bytes, dict[bytes, Known]]:
     """What is known of the files of each directory of a workspace; damaged rows are left out.
 
     So is what was learnt before the start of the machine that ``boot`` names: a file may have lost bytes since then
-    without looking changed.
+    without looking changed. ``decoded`` is what this process has seen before, and will see again.
     """
+    decoded = {} if decoded is None else decoded
     found: dict[bytes, dict[bytes, Known]] = {}
     rows = catalog.rows("SELECT dir, data, checksum FROM stat_cache WHERE agent = ?", (agent,))
     for directory, data, stored in rows:
-        if isinstance(directory, bytes) and isinstance(data, bytes) and checksum(directory, data) == stored:
+        before = decoded.get(directory) if isinstance(directory, bytes) else None
+        if before is not None and before[0] == data:
+            found[directory] = before[1]
+        elif isinstance(directory, bytes) and isinstance(data, bytes) and checksum(directory, data) == stored:
             learnt, listing = _listing(data)
             if learnt == boot:
                 found[directory] = listing
+                decoded[directory] = (data, listing)
     return found
 
 
@@ -164,16 +176,14 @@ def _listing(data: bytes) -> tuple[object, dict[bytes, Known]]:
     """When a directory's files were learnt, and what; nothing for what is no listing."""
     try:
         learnt, rows = msgpack.unpackb(data, use_list=False, max_ext_len=0)
-        listing = {name: Known(signature, oid, taken) for name, signature, oid, taken in rows}
+        names, signatures, oids, taken = zip(*rows, strict=True)
+        numbers = itertools.chain(taken, *signatures)
+        fits = set(map(len, signatures)) <= {SIGNATURE, 2 * SIGNATURE}
     except (ValueError, TypeError, msgpack.UnpackException):
         return None, {}
-    return learnt, listing if all(map(_is_known, listing, listing.values())) else {}
-
-
-def _is_known(name: object, known: Known) -> bool:
-    numbers = (*known.signature, known.taken_ns) if isinstance(known.signature, tuple) else (None,)
-    whole = isinstance(name, bytes) and isinstance(known.oid, bytes)
-    return whole and len(numbers) > SIGNATURE and all(type(it) is int for it in numbers)
+    if not fits or set(map(type, numbers)) - {int} or set(map(type, itertools.chain(names, oids))) - {bytes}:
+        return learnt, {}
+    return learnt, dict(zip(names, map(Known, signatures, oids, taken), strict=True))
 
 
 def put_known_files(db: sqlite3.Connection, agent: int, files: dict[bytes, dict[bytes, Known]], boot: str) -> None:
