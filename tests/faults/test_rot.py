@@ -116,6 +116,6 @@ def test_a_pack_whose_checksums_are_not_compared_is_caught(
         _no_failure(rot.run(patient, wanted, seed, 0, memory))
 
 
-def _unchecked(self: pack.PackReader, header: pack.Header, base: bytes | None = None) -> bytes:
+def _unchecked(self: pack.PackReader, header: pack.Header, base: bytes | None = None, *_: object) -> bytes:
     raw = pack.read_at(self.fd, header.payload_len, header.payload_at)
     return raw if header.codec == pack.Codec.RAW else compression.decompress(raw, header.size, base)
