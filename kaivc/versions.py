@@ -162,7 +162,8 @@ def write_commit(sink: ObjectSink, draft: Draft, store: ObjectStore, *, fold: bo
     with suppress(ChecksumMismatch):  # what is damaged is not built upon
         before = trees.directories(store, draft.parent.tree_oid) if draft.parent else None
     commit = compose(sink, draft, fold=fold, before=before)
-    return sink.put(Kind.COMMIT, encode_commit(commit), commit.parent)
+    # It stands alone: what damages one version's commit must not hide those after it.
+    return sink.put(Kind.COMMIT, encode_commit(commit))
 
 
 def compose(
@@ -188,7 +189,7 @@ def write_tag(repo: Repository, sink: ObjectSink, draft: Draft, version: Version
     """Add the annotated tag of a version; the tag's id."""
     name = version_ref(repo.name, version).removeprefix("refs/tags/")
     tag = Tag(commit, name, str(draft.actor), draft.time, clean_message(draft.notes))
-    return sink.put(Kind.TAG, encode_tag(tag), commit)  # it says again much of what the commit says
+    return sink.put(Kind.TAG, encode_tag(tag))  # it stands alone: it says what a damaged commit was
 
 
 # ---------------------------------------------------------------- reading

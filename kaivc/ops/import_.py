@@ -191,7 +191,7 @@ class _Importer:
             commit = versions.compose(self._sink, draft)
         except KaiError as error:
             raise _within(error, folder.name) from error
-        oid = self._sink.put(Kind.COMMIT, encode_commit(commit), commit.parent)
+        oid = self._sink.put(Kind.COMMIT, encode_commit(commit))
         newborn = making.newborn(self._home, self._name)
         self._tags[folder.version] = versions.write_tag(newborn, self._sink, draft, folder.version, oid)
         self._made[folder.version] = versions.of_commit(self._name, oid, commit)

@@ -77,7 +77,7 @@ def test_any_history_comes_back_after_gc_rebuild_and_fork(tmp_path: Path, seed: 
     truth = history(home.new("bot"), seed, 40)
     found = rows(home.agent("bot"))
     kinds = {row.kind for row in found if row.base is not None}
-    assert {RecordKind.BLOB, RecordKind.TREE, RecordKind.COMMIT, RecordKind.CHUNK, RecordKind.CHUNK_LIST} <= kinds
+    assert {RecordKind.BLOB, RecordKind.TREE, RecordKind.CHUNK, RecordKind.CHUNK_LIST} == kinds
     home.close()
 
     home = open_home(path, **settings)
