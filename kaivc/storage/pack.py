@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -27,7 +27,8 @@ import xxhash
 
 from kaivc.errors import ChecksumMismatch, StorageFailed, UnknownFormat
 from kaivc.records import dataclass
-from kaivc.storage import compression
+from kaivc.storage import blocks, compression, planes
+from kaivc.storage.blocks import MAX_BLOCK, Member
 from kaivc.storage.chunking import MAX_CHUNK
 from kaivc.storage.gitobjects import MAX_TEXT_BYTES, MAX_TREE_BYTES
 from kaivc.vfs import Vfs, refused
@@ -44,6 +45,10 @@ AT_ONCE = 256 << 10
 MAX_HEADER = 4096
 MAX_PAYLOAD = 1 << 31
 MIN_GAIN = 16
+NOISY = 0.75
+"""The part of its content that a frame takes which has found little that repeats: it may be numbers."""
+PAYS = 0.97
+"""The part of such a frame that its planes must stay below."""
 SURE = 12
 """A frame that is so many times smaller than its content need not be compared with one that has no base."""
 LIMITS = {
@@ -66,6 +71,7 @@ class RecordKind(IntEnum):
     CHUNK_LIST = 6
     OP = 7
     FOOTER = 8
+    BLOCK = 9
 
 
 MAX_RECORD = 16 << 20
@@ -78,6 +84,7 @@ LARGEST = {
     RecordKind.CHUNK: MAX_CHUNK,
     RecordKind.CHUNK_LIST: 24 << 20,
     RecordKind.OP: 16 << 20,
+    RecordKind.BLOCK: MAX_BLOCK,
 }
 """Bytes that the content of a record may have: a small frame could make any number of them."""
 
@@ -89,23 +96,29 @@ CHAIN = 64
 
 
 class Codec(IntEnum):
-    """How a payload is encoded. ZSTD_PREFIX: as a frame that refers to the content of another record, its base."""
+    """How a payload is encoded.
+
+    ZSTD_PREFIX: as a frame that refers to the content of another record, its base. PLANES: as an array of numbers.
+    """
 
     RAW = 0
     ZSTD = 1
     ZSTD_PREFIX = 2
+    PLANES = 3
 
 
 CODECS = frozenset(int(codec) for codec in Codec)
 
 
 class Key(IntEnum):
-    """Keys of a record's header; BASE and ORDINAL are those of codec ZSTD_PREFIX."""
+    """Keys of a record's header; BASE and ORDINAL are those of codec ZSTD_PREFIX, PLANES of the codec of that name."""
 
     ID = 1
     SIZE = 2
     BASE = 3
     ORDINAL = 4
+    MEMBERS = 5
+    PLANES = 6
 
 
 class Base(NamedTuple):
@@ -126,7 +139,8 @@ class Location(NamedTuple):
 class Header(NamedTuple):
     """The checked head of a record; ``payload_at`` counts from the start of the file.
 
-    ``base`` is the id of the record whose content is needed to decode this one, None for none.
+    ``base`` is the id of the record whose content is needed to decode this one, None for none; ``planes`` are the
+    lengths of the planes that it has, ``members`` the objects of a block.
     """
 
     kind: int
@@ -138,6 +152,8 @@ class Header(NamedTuple):
     payload_len: int
     base: bytes | None = None
     ordinal: int = 0
+    planes: tuple[int, ...] = ()
+    members: tuple[Member, ...] = ()
 
 
 class Encoded(NamedTuple):
@@ -161,9 +177,26 @@ def encode(kind: int, id_: bytes, data: bytes | memoryview, level: int) -> bytes
     payload: bytes | memoryview = data
     if kind != RecordKind.OP and len(data) > 3 * MIN_GAIN:
         frame = compression.compress(data, level)
+        if kind == RecordKind.CHUNK and len(frame) > NOISY * len(data) and (width := planes.width_of(data)):
+            parts = planes.split(data, width, level)
+            if sum(map(len, parts)) < PAYS * len(frame):
+                lengths = list(map(len, parts))
+                fields = {int(Key.ID): id_, int(Key.SIZE): len(data), int(Key.PLANES): lengths}
+                return _record(kind, Codec.PLANES, fields, b"".join(parts))
         if len(frame) + MIN_GAIN < len(data):
             codec, payload = Codec.ZSTD, frame
     return _record(kind, codec, {int(Key.ID): id_, int(Key.SIZE): len(data)}, payload)
+
+
+def encode_block(members: Sequence[tuple[int, bytes, bytes]], level: int) -> bytes:
+    """A whole record of some small objects: (kind, id, content) of each."""
+    data = b"".join(content for _, _, content in members)
+    listing = blocks.listed((kind, id_, len(content)) for kind, id_, content in members)
+    fields: dict[int, Any] = {int(Key.ID): b"", int(Key.SIZE): len(data), int(Key.MEMBERS): listing}
+    frame = compression.compress(data, level)
+    if len(frame) < len(data):
+        return _record(RecordKind.BLOCK, Codec.ZSTD, fields, frame)
+    return _record(RecordKind.BLOCK, Codec.RAW, fields, data)
 
 
 def encode_after(base: Base, kind: int, id_: bytes, data: bytes | memoryview, level: int) -> Encoded:
@@ -238,6 +271,8 @@ class PackReader:
             return data
         if header.base is not None and not base:
             raise _damaged(self.path, header.where.offset, "what it is encoded with is empty")
+        if header.codec == Codec.PLANES:
+            return planes.join(data, header.planes, header.size)
         return compression.decompress(data, header.size, base if header.base is not None else None)
 
     def stored(self, header: Header, record: bytes = b"") -> bytes:
@@ -259,6 +294,8 @@ class PackReader:
                 hint="use the release that wrote it, or a later one",
             )
         fits = header.payload_len == header.size if header.codec == Codec.RAW else header.payload_len < header.size
+        if header.codec == Codec.PLANES and not planes.fit(header.planes, header.payload_len, header.size):
+            fits = False
         if not fits or header.size > _largest(header):
             raise _damaged(self.path, header.where.offset, "the size does not match")
         if not is_there and header.where.offset + header.where.length > os.fstat(self.fd).st_size:
@@ -315,7 +352,25 @@ def _decode_header(start: bytes, fd: int, offset: int, path: str) -> Header:
     fields = _unpack_header(start[PREFIX.size : end], path, offset)
     where = Location(offset, end + 4 + payload_len + 8)
     header = Header(kind, codec, fields[Key.ID], fields[Key.SIZE], where, offset + end + 4, payload_len)
+    if codec == Codec.PLANES:
+        return _with_planes(header, fields, path)
+    if kind == RecordKind.BLOCK:
+        return _with_members(header, fields, path)
     return header if codec != Codec.ZSTD_PREFIX else _with_base(header, fields, path)
+
+
+def _with_planes(header: Header, fields: dict[int, Any], path: str) -> Header:
+    lengths = fields.get(Key.PLANES)
+    if not isinstance(lengths, list) or not all(type(length) is int for length in lengths):
+        raise _damaged(path, header.where.offset, "the header lacks the planes that it must have")
+    return header._replace(planes=tuple(lengths))
+
+
+def _with_members(header: Header, fields: dict[int, Any], path: str) -> Header:
+    members = blocks.parse(fields.get(Key.MEMBERS), header.size)
+    if members is None or header.codec not in (Codec.RAW, Codec.ZSTD):
+        raise _damaged(path, header.where.offset, "the header does not list objects that make a block")
+    return header._replace(members=members)
 
 
 def _with_base(header: Header, fields: dict[int, Any], path: str) -> Header:

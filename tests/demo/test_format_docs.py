@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from kaivc.layout import Layout
+from kaivc.storage.pack import MAGIC, Codec, scan
 from tests.conftest import ROOT, require_tool
 from tests.engine.homes import copy
 
 FORMAT = ROOT / "docs" / "format"
 
 WRITER = """
-import os, pathlib, random, sys
+import array, os, pathlib, random, sys
 import kaivc
 
 EXPIRED = "backups: {keep: 0, max_bytes: 0}\\nreflog: {expire: 0s}\\n"
@@ -38,6 +39,7 @@ story = "".join(f"{number} {random.Random(number).random()}\\n" for number in ra
 (work / "state").mkdir()
 (work / "state/large.bin").write_bytes(random.Random(7).randbytes(2_500_000))
 (work / "state/zeros.bin").write_bytes(bytes(1_500_000))
+(work / "state/vectors.f32").write_bytes(array.array("f", (random.gauss(0, 1) for _ in range(300_000))).tobytes())
 agent.commit(version="1.0.0", notes="first\\n\\n--- not a patch")
 (work / "logic.py").write_text("print('two')\\n")
 (work / "state/large.bin").write_bytes(random.Random(8).randbytes(2_500_000))
@@ -176,6 +178,7 @@ def test_a_stranger_reads_every_record_and_the_chain_with_the_pages_alone(writte
     assert report["sealed"] >= 1
     assert report["based"] >= 2, "trees and a story of which a line was added"
     assert report["linked"] >= 2, "the fork shares a pack, with the op records of another agent in it"
+    assert codecs(written) == {int(codec) for codec in Codec}
     assert {"blob", "tree", "commit", "tag", "chunk", "chunk list", "op", "footer"} == set(report["kinds"])
     assert report["ops"] == {
         "reader": ["commit", "commit", "rollback", "undo", "redo", "rollback", "gc"],
@@ -204,6 +207,16 @@ def test_the_same_is_read_from_a_catalog_that_was_made_anew(written, tmp_path):
     assert {key: after["rows"][key] for key in ("refs", "reflog", "former")} == {
         key: before["rows"][key] for key in ("refs", "reflog", "former")
     }
+
+
+def codecs(home: Path) -> set[int]:
+    """How the records of a home are encoded."""
+    found = set()
+    for path in (home / ".kai/packs").glob("*/*.pack"):
+        with path.open("rb") as file:
+            end = path.stat().st_size
+            found |= {header.codec for header in scan(file.fileno(), str(path), len(MAGIC), end)}
+    return found
 
 
 def told_verbs() -> set[str]:
