@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 
-from scripts.bench import plot, report, systems
+from scripts.bench import machine, plot, report, systems
 from scripts.bench.results import Results
 from scripts.bench.runner import ROOT, SECTIONS, Plan, Runner
 
@@ -82,9 +83,13 @@ def main(words: Sequence[str] | None = None) -> int:
             return 1
         write(found, options.out)
         return 0
-    # A run of some sections leaves the figures of the others, each with the commit that it was made on.
-    keep = found is not None and found.size == options.size and tuple(options.only) != SECTIONS
-    results = found if keep and found is not None else Results(options.size)
+    results = Results(options.size)
+    here = machine.facts(os.path.realpath(options.scratch or tempfile.gettempdir()))
+    if found is not None and found.size == options.size and machine.same(found.machine, here):
+        # A run of some sections leaves the figures of the others, each with the commit that it was made on.
+        results.systems = found.systems
+        results.sections = {name: it for name, it in found.sections.items() if name not in options.only}
+    results.machine = here
     began = time.monotonic()
 
     def say(line: str) -> None:

@@ -29,7 +29,8 @@ def _probe(task: Task) -> dict[str, Any]:
 
 
 def _history(task: Task) -> dict[str, Any]:
-    return history.run(task["system"], task["workload"], task["size"], task["round"], task["cache"], task["place"])
+    words = [task[word] for word in ("system", "workload", "size", "round", "cache", "place")]
+    return history.run(*words, profile=task.get("profile", False))
 
 
 def _alone(task: Task) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def _say_alone() -> None:
 def main() -> int:
     """Always 0 with a result: what failed is in it, under ``failed``."""
     task = json.load(sys.stdin)
+    os.environ.pop("PYTHONPATH", None)  # it was for us, not for what we run
     _say_alone()
     try:
         result = TASKS[task["task"]](task)

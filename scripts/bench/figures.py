@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pstats
 from collections.abc import Sequence
+from cProfile import Profile
 from statistics import median
 from typing import Any
 
 from scripts.bench.meter import Lap
 
 PARTS = 10
+FUNCTIONS = 12
+"""How many lines of a profile are kept."""
 
 
 def summary(laps: Sequence[Lap]) -> dict[str, Any]:
@@ -33,6 +37,21 @@ def parts(laps: Sequence[Lap]) -> list[float]:
     """Median CPU seconds of each tenth of the laps."""
     size = max(1, len(laps) // PARTS)
     return [_seconds([lap.cpu for lap in laps[at : at + size]]) for at in range(0, len(laps) - size + 1, size)]
+
+
+def profile(profiled: Profile) -> list[list[Any]]:
+    """The functions that take the most time themselves: share of all, calls, seconds, and where each stands."""
+    stats: dict[tuple[str, int, str], tuple[int, int, float, float, object]] = pstats.Stats(profiled).stats  # type: ignore[attr-defined]
+    total = sum(own for _, _, own, _, _ in stats.values()) or 1.0
+    most = sorted(stats.items(), key=lambda item: -item[1][2])[:FUNCTIONS]
+    return [[round(own / total, 3), calls, round(own, 4), _place(*where)] for where, (_, calls, own, _, _) in most]
+
+
+def _place(file: str, line: int, name: str) -> str:
+    at = file.rpartition("/kaivc/")
+    if at[1]:
+        return f"kaivc/{at[2]}:{line} {name}"
+    return name if file in ("~", "") else f"{file.rpartition('/')[2]}:{line} {name}"
 
 
 def middle(runs: Sequence[dict[str, Any]], *keys: str) -> float | None:

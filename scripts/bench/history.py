@@ -15,13 +15,22 @@ FEW = {"quick": 5, "tiny": 3}
 """Versions of a small workload, for systems that are given fewer."""
 
 
-def run(system: str, workload: str, size: str, round_number: int, cache: str, place: str) -> dict[str, Any]:
-    """The figures of one run. What was restored wrongly is in ``invalid``, or it is empty."""
+def run(
+    system: str, workload: str, size: str, round_number: int, cache: str, place: str, *, profile: bool = False
+) -> dict[str, Any]:
+    """The figures of one run. What was restored wrongly is in ``invalid``, or it is empty.
+
+    With ``profile`` it says instead where the time of each step goes.
+    """
     kind = systems.kind(system)
     meter = Meter(os.environ, in_process=kind.in_process)
+    meter.profiles = {} if profile else None
     history = _History(kind(place, meter), workloads.make(workload, size, cache), meter, round_number)
     try:
-        return history.run()
+        found = history.run()
+        if meter.profiles is None:
+            return found
+        return {"profile": {step: figures.profile(it) for step, it in meter.profiles.items()}}
     finally:
         history.system.close()
 
@@ -58,7 +67,7 @@ class _History:
         found["switch"] = figures.summary(self._switches())
         found["sizes"] = _sizes(self.system.sizes())
         found["restore"] = figures.summary([self._restore(number) for number in self._checked])
-        with self._meter.lap() as lap:
+        with self._meter.lap("tidy") as lap:
             tidied = self.system.tidy()
         if tidied:
             found["tidy"] = figures.summary([lap])
@@ -74,7 +83,7 @@ class _History:
             self._workload.advance(self.system.workspace, number)
             if number in kept:
                 self._wanted[number] = folders.contents(self.system.workspace, self.system.without)
-            with self._meter.lap() as lap:
+            with self._meter.lap("next commit" if number else "first commit") as lap:
                 self.system.commit(number)
             laps.append(lap)
         return laps
@@ -82,7 +91,7 @@ class _History:
     def _statuses(self) -> list[Lap]:
         laps = []
         for _ in range(self._workload.statuses):
-            with self._meter.lap() as lap:
+            with self._meter.lap("status") as lap:
                 known = self.system.status()
             if not known:
                 return []
@@ -94,7 +103,7 @@ class _History:
         laps = []
         for turn in range(self._workload.switches + 2 if self._workload.switches else 0):
             number = self._count - 2 + turn % 2
-            with self._meter.lap() as lap:
+            with self._meter.lap("switch") as lap:
                 known = self.system.switch(number)
             if not known:
                 return []
@@ -104,7 +113,7 @@ class _History:
 
     def _restore(self, number: int) -> Lap:
         to = os.path.join(self.system.place, "restored")
-        with self._meter.lap() as lap:
+        with self._meter.lap("restore") as lap:
             found = self.system.restore(number, to)
         self._compare(number, found, "restored")
         folders.remove(to)

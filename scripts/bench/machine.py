@@ -27,6 +27,11 @@ def facts(scratch: str) -> dict[str, Any]:
     }
 
 
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether figures of both may stand in one report."""
+    return all(one.get(key) == other.get(key) for key in ("cores", "processor", "memory", "system", "file_system"))
+
+
 def source(root: str) -> dict[str, Any]:
     """The commit that is measured, whether its files are as it has them, and now."""
     return {

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from cProfile import Profile
 from dataclasses import dataclass, field
 
 KIB = 1024
@@ -43,18 +44,29 @@ class Meter:
         self._peak = 0
         self._lap = Lap()
         self._wall = self._cpu = 0.0
+        self.profiles: dict[str, Profile] | None = None
+        """Where profiles of each step go; None to measure without one."""
 
     @contextmanager
-    def lap(self) -> Iterator[Lap]:
+    def lap(self, step: str = "") -> Iterator[Lap]:
         """Measure what is done within; the figures are there afterwards."""
         lap = self._lap = Lap()
         self._peak = 0
         if self.in_process:
             forget_peak()
         self._cpu, self._wall = self._cpu_now(), time.perf_counter()
-        yield lap
+        with self._profiled(step):
+            yield lap
         lap.wall, lap.cpu = time.perf_counter() - self._wall, self._cpu_now() - self._cpu
         lap.peak = max(self._peak, own_peak() if self.in_process else 0)
+
+    @contextmanager
+    def _profiled(self, step: str) -> Iterator[None]:
+        if self.profiles is None:
+            yield
+            return
+        with self.profiles.setdefault(step, Profile()):
+            yield
 
     def mark(self, name: str) -> None:
         """Note how far the step is."""

@@ -17,7 +17,7 @@ def text(results: Results) -> str:
     """All of it, as Markdown."""
     parts = [_head(results), _goals(results), "![ratios](ratios.svg)\n", "![growth](growth.svg)\n"]
     parts += [_history(results, name) for name in ("W1", "W2", "W3", "W4") if name in results.sections]
-    parts += [_growth(results), _rollback(results), _startup(results), _memory(results)]
+    parts += [_growth(results), _rollback(results), _startup(results), _memory(results), _profiles(results)]
     return "\n".join(part for part in parts if part)
 
 
@@ -247,6 +247,19 @@ def _memory(results: Results) -> str:
         bound = f"Bound: {found['bound'] / MIB:.0f} MiB."
         parts.append(f"### {what.format(amount)}\n\n{bound}\n\n{table(('', 'peak MiB', 'CPU', 'wall'), rows)}")
     return "## Memory\n\n" + "\n".join(parts) if parts else _failed(results, "memory", "Memory")
+
+
+def _profiles(results: Results) -> str:
+    """What bounds kaivc: of each step the functions that take the most time themselves."""
+    parts = []
+    for name, section in results.sections.items():
+        for step, lines in section.get("profile", {}).items():
+            rows = [(f"{share:.0%}", f"{calls:,}", seconds(own), f"`{place}`") for share, calls, own, place in lines]
+            parts.append(f"### {name}, {step}\n\n" + table(("share", "calls", "own time", "function"), rows))
+    if not parts:
+        return ""
+    how = "From a run of its own: a profile slows small functions down more than large ones."
+    return f"## Where kaivc's time goes\n\n{how}\n\n" + "\n".join(parts)
 
 
 def _failed(results: Results, section: str, title: str) -> str:

@@ -23,6 +23,7 @@ PEERS = os.path.join(ROOT, ".bench", "peers", "bin", "python")
 HISTORIES = ("W1", "W2", "W3", "W4")
 ALONE = {"startup": "startup", "rollback": "moves", "memory": "memory", "W5": "growth"}
 SECTIONS = (*ALONE, *HISTORIES)
+PROFILED = "kai"
 ENOUGH = 5.0
 """Seconds that a task is given at least."""
 
@@ -54,7 +55,6 @@ class Runner:
         """Every section that is planned; the results are kept after each task."""
         with _scratch(self._plan.scratch) as scratch:
             self._scratch = scratch
-            self._results.machine = machine.facts(scratch)
             self._probe()
             self._keep(self._results)
             for number, section in enumerate(self._plan.sections):
@@ -97,16 +97,21 @@ class Runner:
                 if number == 0 or (name in systems.kind(system).judged and not runs[system][0].get("failed")):
                     runs[system].append(self._one(name, system, number, cache))
                     yield {"title": workload.title, "figures": workload.figures, "runs": runs}
+        if PROFILED in chosen:
+            found = self._one(name, PROFILED, 0, cache, profile=True)
+            yield {"title": workload.title, "figures": workload.figures, "runs": runs, **found}
         folders.remove(cache)
 
-    def _one(self, workload: str, system: str, number: int, cache: str) -> dict[str, Any]:
+    def _one(self, workload: str, system: str, number: int, cache: str, *, profile: bool = False) -> dict[str, Any]:
         if self._results.systems[system]["version"] is None:
             return {"failed": "not installed here"}
-        task = {"task": "history", "system": system, "workload": workload, "round": number, "cache": cache}
+        words = {"task": "history", "system": system, "workload": workload, "round": number, "cache": cache}
+        task = {**words, "profile": profile}
         began = time.monotonic()
         found = self._task(system, task, self._plan.limit)
         outcome = found.get("failed") or (found.get("invalid") and f"invalid: {found['invalid']}") or "well"
-        self._say(f"{workload} round {number + 1}: {system}", began, outcome)
+        what = "with a profile" if profile else f"round {number + 1}"
+        self._say(f"{workload} {what}: {system}", began, outcome)
         return found
 
     def _alone(self, section: str) -> Iterator[dict[str, Any]]:

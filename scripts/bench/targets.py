@@ -119,8 +119,11 @@ def _many(results: Results) -> Iterator[Figure]:
 
 def _rollback(results: Results) -> Iterator[Figure]:
     cases = results.alone("rollback") or {}
+    if not cases or "failed" in cases:
+        yield Figure("rollback", "clean: until `current` moves", "ms", 5, 2, None, at_most=True)
+        return
     for name, case in cases.items():
-        moved = case.get("clean", {}).get("moved_wall") if isinstance(case, dict) else None
+        moved = case["clean"].get("moved_wall")
         got = None if moved is None else moved * MS
         yield Figure("rollback", f"clean, {name}: until `current` moves", "ms", 5, 2, got, at_most=True)
 

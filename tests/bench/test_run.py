@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripts.bench import history, systems, workloads
+from scripts.bench import history, machine, systems, workloads
 from scripts.bench.__main__ import main
 from scripts.bench.meter import Meter, ProgramFailed
 from scripts.bench.results import Results
@@ -38,9 +38,12 @@ def test_the_smallest_run_measures_kaivc_and_git(tmp_path: Path, capsys: pytest.
         ours = raw["sections"][section]["runs"]["kai"][0]
         assert 0 < ours["next"]["durable_wall"] < ours["next"]["wall"]
         assert ours["sizes"]["packs"][0] > 0
+        assert {"first commit", "next commit", "restore"} <= raw["sections"][section]["profile"].keys()
     assert raw["sections"]["W3"]["runs"]["kai"][0]["switch"]["count"] == 6
     assert "against `git add` + `git commit`" in capsys.readouterr().out
-    assert "| kai, durable | 4 |" in (tmp_path / "out/results.md").read_text()
+    text = (tmp_path / "out/results.md").read_text()
+    assert "| kai, durable | 4 |" in text
+    assert "### W3, switch" in text
     assert "<svg" in (tmp_path / "out/ratios.svg").read_text()
 
 
@@ -61,10 +64,16 @@ def test_what_is_measured_of_kaivc_alone(tmp_path: Path) -> None:
 def test_one_section_again_leaves_the_figures_of_the_others(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     source = {"commit": "0123456789abcdef", "dirty": False, "date": "2026-01-02 03:04 UTC"}
-    Results("tiny", sections={"W5": {"source": source, "run": {}}}).save(str(tmp_path / "out/results.json"))
+    here = machine.facts(os.path.realpath(tmp_path))
+    Results("tiny", here, sections={"W5": {"source": source, "run": {}}}).save(str(tmp_path / "out/results.json"))
     _, raw = bench(tmp_path, "--systems", "kai", "--only", "rollback")
     assert set(raw["sections"]) == {"W5", "rollback"}
     assert "0123456789ab (clean), 2026-01-02 03:04 UTC: W5" in (tmp_path / "out/results.md").read_text()
+    Results("tiny", {**here, "cores": 99}, sections={"W5": {"source": source, "run": {}}}).save(
+        str(tmp_path / "out/results.json")
+    )
+    _, raw = bench(tmp_path, "--systems", "kai", "--only", "rollback")
+    assert set(raw["sections"]) == {"rollback"}  # figures of another machine do not stay beside ours
 
 
 def test_a_system_that_is_late_or_missing_has_a_row_that_says_so(
