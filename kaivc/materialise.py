@@ -67,24 +67,21 @@ def _sparse(vfs: Vfs, fd: int) -> Callable[[bytes], None]:
     """Writes that leave holes for whole blocks of zeros."""
 
     def put(piece: bytes) -> None:
-        if piece.count(0) == len(piece):
-            vfs.skip(fd, len(piece))
-            return
-        if HOLE not in piece:
+        if 0 not in piece[:: len(HOLE)]:  # the first bytes of all blocks: none is a hole
             vfs.write(fd, piece)
             return
-        run = b""
+        if piece.startswith(HOLE) and piece.count(0) == len(piece):
+            vfs.skip(fd, len(piece))
+            return
+        view, written = memoryview(piece), 0
         for start in range(0, len(piece), len(HOLE)):
-            block = piece[start : start + len(HOLE)]
-            if block == HOLE:
-                if run:
-                    vfs.write(fd, run)
-                    run = b""
-                vfs.skip(fd, len(block))
-            else:
-                run += block
-        if run:
-            vfs.write(fd, run)
+            if not piece[start] and piece.startswith(HOLE, start):
+                if written < start:
+                    vfs.write(fd, view[written:start])
+                vfs.skip(fd, len(HOLE))
+                written = start + len(HOLE)
+        if written < len(piece):
+            vfs.write(fd, view[written:])
 
     return put
 
