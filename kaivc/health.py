@@ -11,7 +11,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from kaivc import inforce, intents, mounts, settings, trees, versions
+from kaivc import mounts, settings, standing, trees, versions
 from kaivc.errors import KaiError, StorageFailed
 from kaivc.machine import PROBLEM, WARNING, Found, Line, ok, told
 from kaivc.records import dataclass, values
@@ -309,8 +309,8 @@ def _workspace(repo: Repository) -> Found:
 def _left_to_do(it: Patient) -> Found:
     said = 0
     for repo in it.agents():
-        pending = intents.pending(repo)
-        if pending or not inforce.is_linked(repo):
+        pending = standing.pending(repo)
+        if pending or not standing.is_linked(repo):
             said += 1
             what = ", ".join(pending) or "the link `current`"
             yield (
@@ -325,7 +325,7 @@ def _left_to_do(it: Patient) -> Found:
 def _scratch(it: Patient) -> Found:
     """What cut commands left; some of it may be of one that runs now."""
     layout = it.home.layout
-    busy = {repo.name for repo in it.agents() if intents.pending(repo)}
+    busy = {repo.name for repo in it.agents() if standing.pending(repo)}
     left = _listed(layout.tmp, lambda name: name != "clock")
     left += _listed(layout.root, lambda name: name.startswith((".new-", ".kai-new-")))
     for repo in it.agents():
@@ -354,7 +354,9 @@ def _time(it: Patient) -> Found:
     row = it.home.catalog.row("SELECT max(time_ns) FROM reflog")
     newest = row[0] if row else None
     now = it.home.clock.now_ns()
-    if newest is not None and newest > now + MINUTE_NS:
+    if not isinstance(newest, int | None):
+        yield PROBLEM, "the log holds a time that is no number", "`kai fsck` says what is damaged"
+    elif newest is not None and newest > now + MINUTE_NS:
         ahead = (newest - now) // 1_000_000_000
         yield WARNING, f"the newest operation is dated {ahead} s ahead of the clock", "set the clock"
     else:

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from kaivc import versions
+from kaivc import standing, versions
 from kaivc.errors import ChecksumMismatch
 from kaivc.layout import link_target
 from kaivc.names import ObjectId, ReflogEntry, current_ref
@@ -47,7 +47,7 @@ def settle(repo: Repository) -> None:
     Links, views, the log and the tail of a pack are not synced: the first writer since the machine was started looks
     after them. For all others this is one look.
     """
-    if not is_linked(repo):
+    if not standing.is_linked(repo):
         link_current(repo, sync=False)
     if repo.current is None or repo.row().removed_ns:
         return
@@ -85,19 +85,6 @@ def read_log(repo: Repository, most: int) -> bytes:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "no plain file")
         return file.read(most)
-
-
-def is_linked(repo: Repository) -> bool:
-    """Whether ``current`` points where the catalog says."""
-    if repo.current is None or repo.row().removed_ns:
-        return True
-    path = repo.layout.current(repo.name)
-    try:
-        return os.readlink(path) == link_target(versions.current(repo).tag) and os.path.isdir(path)
-    except ChecksumMismatch:
-        return True  # what is in force cannot be read: going elsewhere is for the user to say
-    except OSError:
-        return False
 
 
 def write_rollback_log(repo: Repository) -> None:

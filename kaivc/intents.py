@@ -120,11 +120,6 @@ def finish_landed(repo: Repository, what: str) -> None:
         finish(repo, guarded=True)
 
 
-def pending(repo: Repository) -> list[str]:
-    """The kinds of what is to be done; readers report it."""
-    return [row.kind for row in journal.intents(repo.catalog, repo.id)]
-
-
 def _link(repo: Repository, notes: Notes, *, sync: bool) -> None:
     inforce.link_current(repo, sync=sync, notes=notes)
 

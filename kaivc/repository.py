@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from kaivc import links, refs
 from kaivc.errors import LockTimeout, NoSuchAgent, StorageFailed
@@ -33,8 +34,10 @@ from kaivc.storage.catalog import AgentRow, Catalog
 from kaivc.storage.gitobjects import FORMATS, ObjectFormat
 from kaivc.storage.journal import Op
 from kaivc.storage.store import ObjectStore, StorePlace
-from kaivc.storage.writer import StoreWriter
 from kaivc.vfs import Vfs
+
+if TYPE_CHECKING:
+    from kaivc.storage.writer import StoreWriter
 
 LOCK_POLL = 0.01
 

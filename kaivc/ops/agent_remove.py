@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kaivc import intents, leases, relocation, trees, versions
+from kaivc import intents, leases, relocation, standing, trees, versions
 from kaivc.capture import Capture, Capturer
 from kaivc.errors import ChecksumMismatch, InvalidManifest, LinkLost, TooLarge
 from kaivc.manifest import DEFAULT, Manifest
@@ -67,7 +67,7 @@ def agent_remove(home: OpenHome, name: str, *, reason: str = "", dry_run: bool =
 def _finish(repo: Repository) -> Removed:
     """A removal that was cut is finished; one that was not is an error."""
     with repo.lock(removed=True):
-        if not intents.pending(repo):
+        if not standing.pending(repo):
             repo.require_live()
         intents.finish(repo)
     seq = repo.row().op_seq

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kaivc import inforce, intents, leases, trees, versions
+from kaivc import leases, standing, trees, versions
 from kaivc.capture import Capture, Capturer
 from kaivc.errors import KaiError
 from kaivc.manifest import DEFAULT
@@ -50,8 +50,8 @@ def status(repo: Repository) -> Status:
         kept=_rows(capture, found.kept),
         notices=tuple(capture.notices()),
         running=leases.is_running(repo),
-        pending=tuple(intents.pending(repo)),
-        linked=inforce.is_linked(repo),
+        pending=tuple(standing.pending(repo)),
+        linked=standing.is_linked(repo),
     )
 
 

@@ -56,6 +56,7 @@ FLOORS = (
             "plans",
             "workspace",
             "versions",
+            "standing",
             "retention",
             "revisions",
             "findings",

@@ -24,13 +24,12 @@ DOOR = """
 COMMON = """
     kaivc.api kaivc.capture kaivc.cli.app kaivc.cli.arguments kaivc.cli.commands kaivc.cli.escape kaivc.cli.failures
     kaivc.cli.invocation kaivc.cli.plain kaivc.cli.progress kaivc.cli.render kaivc.cli.terminal kaivc.dirtree
-    kaivc.errors kaivc.fields kaivc.ignore kaivc.inforce kaivc.intents kaivc.layout kaivc.leases kaivc.links
-    kaivc.manifest kaivc.materialise kaivc.names kaivc.ops kaivc.patterns kaivc.plans kaivc.ports kaivc.reading
-    kaivc.records kaivc.refs kaivc.relocation kaivc.repository kaivc.roots kaivc.settings kaivc.sinks
-    kaivc.sqlitefiles kaivc.storage kaivc.storage.bases kaivc.storage.caches kaivc.storage.catalog
-    kaivc.storage.chunking kaivc.storage.compression kaivc.storage.gitobjects kaivc.storage.index
-    kaivc.storage.journal kaivc.storage.pack kaivc.storage.readonly kaivc.storage.store kaivc.storage.writer
-    kaivc.trees kaivc.versions kaivc.vfs kaivc.views kaivc.workspace kaivc.yamltext
+    kaivc.errors kaivc.fields kaivc.ignore kaivc.layout kaivc.leases kaivc.links kaivc.manifest kaivc.names
+    kaivc.ops kaivc.patterns kaivc.plans kaivc.ports kaivc.reading kaivc.records kaivc.refs kaivc.repository
+    kaivc.roots kaivc.settings kaivc.sinks kaivc.sqlitefiles kaivc.standing kaivc.storage kaivc.storage.bases
+    kaivc.storage.blocks kaivc.storage.caches kaivc.storage.catalog kaivc.storage.chunking kaivc.storage.compression
+    kaivc.storage.gitobjects kaivc.storage.index kaivc.storage.journal kaivc.storage.pack kaivc.storage.planes
+    kaivc.storage.readonly kaivc.storage.store kaivc.trees kaivc.versions kaivc.vfs kaivc.yamltext
 """
 
 MODULES = {
@@ -39,7 +38,8 @@ MODULES = {
     "rollback bot --to v1.0.0": DOOR
     + COMMON
     + """
-    kaivc.cli.commands.rollback kaivc.movement kaivc.ops.rollback kaivc.paths kaivc.retention kaivc.revisions
+    kaivc.cli.commands.rollback kaivc.inforce kaivc.intents kaivc.materialise kaivc.movement kaivc.ops.rollback
+    kaivc.paths kaivc.relocation kaivc.retention kaivc.revisions kaivc.storage.writer kaivc.views kaivc.workspace
     """,
 }
 """By command line: each module of ours, no more and no less."""
