@@ -275,8 +275,13 @@ class Rebuild:
             intents=stock.old.intents if stock.old is not None else list(self._cut_renames(stock)),
         )
         if stock.old is not None:
-            lost = [seq for first_, last in chain.lost for seq in range(first_, last + 1)]
-            agent.kept = [row for seq in lost for row in stock.old.reflog.get(seq, {}).values()]
+            log = stock.old.reflog
+            agent.kept = [
+                row
+                for seq in sorted(log)
+                if any(low <= seq <= high for low, high in chain.lost)
+                for row in log[seq].values()
+            ]
         self._index(stock, agent, moved)
         replayed = chain.replay()
         agent.moves = [
@@ -327,7 +332,7 @@ class Rebuild:
                 size = sum(length for _, length in listed)
             agent.objects[oid] = (
                 there.pack,
-                ObjectRow(oid, there.kind, 0, there.offset, there.length, size, there.base),
+                ObjectRow(oid, there.kind, 0, there.offset, there.length, size, there.base, there.within),
             )
         _drop_baseless(agent.objects)
         stock.close()

@@ -7,11 +7,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 
-from kaivc.errors import ChecksumMismatch, NoVersionYet, TargetNotEmpty
-from kaivc.names import ObjectId, current_ref, tags_prefix
+from kaivc.errors import ChecksumMismatch, InvalidName, NoVersionYet, TargetNotEmpty
+from kaivc.names import ObjectId, Version, current_ref, tags_prefix
 from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.roots import refuse_root
+from kaivc.storage.catalog import damaged
 from kaivc.storage.gitobjects import DIRECTORY, Kind, decode_commit, decode_tag, decode_tree
 from kaivc.vfs import mapped
 
@@ -74,8 +75,20 @@ def _refs(repo: Repository) -> dict[str, ObjectId]:
         )
     tags = tags_prefix(repo.name)
     served = {f"refs/heads/{BRANCH}": current}
-    served |= {"refs/tags/" + name.removeprefix(tags): oid for name, oid in found.items() if name.startswith(tags)}
+    for name, oid in found.items():
+        if name.startswith(tags):
+            served["refs/tags/" + _number(name.removeprefix(tags), name).tag] = oid
+    if any(len(oid) != repo.home.format.width for oid in served.values()):
+        raise damaged(f"a ref of {repo.name}")
     return dict(sorted(served.items()))
+
+
+def _number(text: str, name: str) -> Version:
+    """The version that a tag is named after: whoever writes the catalog could name it as a path."""
+    try:
+        return Version.parse(text)
+    except InvalidName as error:
+        raise damaged(f"ref {name}") from error
 
 
 def _need_empty(target: str) -> None:
