@@ -91,7 +91,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Read]]:
     parser.load.cache_clear()
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines())
 @example(["commit", "bot", "--bump", "-m", "one", "-m", "two"])
 @example(["--home", "a", "agent", "--json", "remove", "--home", "", "bot", "--dry-run"])

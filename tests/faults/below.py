@@ -1,6 +1,6 @@
 """Errors of the system below ``vfs.py``, and of SQLite: any call may fail, once or from then on.
 
-``vfs.py`` sees a stand-in for ``os``, ``fcntl`` and ``tempfile``; so what is tested is its own understanding of errors.
+``vfs.py`` sees a stand-in for ``os`` and ``fcntl``; so what is tested is its own understanding of errors.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import errno
 import fcntl
 import os
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,9 +27,9 @@ OF_SQLITE = {
 }
 LANDED = "SQLITE_IOERR_FSYNC, landed"
 
-_ROOM = {"write", "mkdir", "symlink", "link", "ftruncate", "mkdtemp", "create"}
+_ROOM = {"write", "mkdir", "symlink", "link", "ftruncate", "create"}
 _CHANGING = {*_ROOM, "rename", "unlink", "rmdir", "chmod", "fchmod", "utime"}
-_OPENING = {"open", "create", "mkdtemp", "scandir"}
+_OPENING = {"open", "create", "scandir"}
 _LATER: dict[str, set[str] | None] = {
     "EIO": None,
     "ENOSPC": _ROOM,
@@ -146,7 +145,6 @@ def system(below: Below) -> Iterator[Below]:
     stand_ins = {
         "os": _Os(below),
         "fcntl": _Other(fcntl, "flock", below),
-        "tempfile": _Other(tempfile, "mkdtemp", below),
     }
     was = {name: getattr(vfs, name) for name in stand_ins}
     vars(vfs).update(stand_ins)
