@@ -177,21 +177,23 @@ def _entry_of(repo: Repository, plan: RestorePlan, item: Displaced, writer: Stor
     if stat.S_ISLNK(mode):
         return Entry(SYMLINK, writer.put(Kind.BLOB, os.fsencode(os.readlink(path))))
     git_mode = EXECUTABLE if mode & stat.S_IXUSR else FILE
+    left = plan.left.get(item.path)
+    like = left.oid if left is not None else None
     if workspace.is_database(path):
-        return Entry(git_mode, _put_database(repo, path, writer))
+        return Entry(git_mode, _put_database(repo, path, writer, like))
     with open(path, "rb") as file:
-        return Entry(git_mode, writer.put_blob(file, os.fstat(file.fileno()).st_size))
+        return Entry(git_mode, writer.put_blob(file, os.fstat(file.fileno()).st_size, like))
 
 
-def _put_database(repo: Repository, path: bytes, writer: StoreWriter) -> ObjectId:
+def _put_database(repo: Repository, path: bytes, writer: StoreWriter, like: ObjectId | None) -> ObjectId:
     scratch = os.path.join(repo.layout.tmp, f"backup-{repo.new_op_id()}")
     try:
         with Scratch(repo.vfs, scratch) as file:
             source = backup(path, file, repo.settings.lock_wait)
-            return writer.put_blob(source, size_of(source))
+            return writer.put_blob(source, size_of(source), like)
     except NotReadable:
         with open(path, "rb") as plain:
-            return writer.put_blob(plain, os.fstat(plain.fileno()).st_size)
+            return writer.put_blob(plain, os.fstat(plain.fileno()).st_size, like)
 
 
 def _amend(
