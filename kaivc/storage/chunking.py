@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 MIN_CHUNK = 16 << 10
-AVERAGE_CHUNK = 64 << 10
+AVERAGE_CHUNK = 128 << 10
 MAX_CHUNK = 256 << 10
 PAGES = 64 << 10
 """Bytes of each piece of a database."""

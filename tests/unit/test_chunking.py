@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaivc.storage.chunking import AVERAGE_CHUNK, MAX_CHUNK, MIN_CHUNK, WINDOW, Listing, chunk_id, cut, zeros_id
+from kaivc.storage.chunking import MAX_CHUNK, MIN_CHUNK, PAGES, WINDOW, Listing, chunk_id, cut, zeros_id
 
 KIB = 1 << 10
 BASE = random.Random(1).randbytes(3 << 20)
@@ -186,12 +186,12 @@ def test_a_database_changes_by_the_pages_that_changed(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
     connection = database(path)
     listing = cut_up(path.read_bytes()).listing
-    assert {size for _, size in listing[:-1]} == {AVERAGE_CHUNK}
+    assert {size for _, size in listing[:-1]} == {PAGES}
     for pages, in_place in changes(connection):
         before = listing
         last = cut_up(path.read_bytes(), before)
         listing = last.listing
-        assert {size for _, size in listing[:-1]} == {AVERAGE_CHUNK}
+        assert {size for _, size in listing[:-1]} == {PAGES}
         if in_place:
             places = {number for number, (old, new) in enumerate(zip(before, listing, strict=False)) if old != new}
             assert len(last.fresh) <= pages + abs(len(listing) - len(before))
@@ -202,6 +202,6 @@ def test_a_database_changes_by_the_pages_that_changed(tmp_path: Path) -> None:
 def test_a_file_that_becomes_a_database_is_cut_as_one() -> None:
     first = cut_up(BASE)
     second = cut_up(b"SQLite format 3\0" + BASE, first.listing)
-    assert {size for _, size in second.listing[:-1]} == {AVERAGE_CHUNK}
+    assert {size for _, size in second.listing[:-1]} == {PAGES}
     third = cut_up(BASE, second.listing)
     assert b"" not in dict(third.listing)
