@@ -36,7 +36,8 @@ def summary(laps: Sequence[Lap]) -> dict[str, Any]:
 def parts(laps: Sequence[Lap]) -> list[float]:
     """Median CPU seconds of each tenth of the laps."""
     size = max(1, len(laps) // PARTS)
-    return [_seconds([lap.cpu for lap in laps[at : at + size]]) for at in range(0, len(laps) - size + 1, size)]
+    starts = range(0, len(laps) - size + 1, size)
+    return [_seconds([lap.cpu for lap in laps[at : at + size]]) for at in starts][:PARTS]
 
 
 def profile(profiled: Profile) -> list[list[Any]]:

@@ -41,7 +41,8 @@ def run(size: str, place: str) -> dict[str, Any]:
     meter = Meter(os.environ, in_process=True)
     found = {}
     for number, (title, (count, length)) in enumerate(CASES[size].items()):
-        found[title] = _case(meter, os.path.join(place, f"home{number}"), count, length, TURNS[size])
+        turns = TURNS[size] if length <= MIB else max(2, TURNS[size] // 4)
+        found[title] = _case(meter, os.path.join(place, f"home{number}"), count, length, turns)
     return found
 
 

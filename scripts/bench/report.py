@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scripts.bench import targets
+from scripts.bench.figures import PARTS
 from scripts.bench.results import LEFT_OUT, Results, ratio
 
 MIB = 1 << 20
@@ -116,13 +117,24 @@ def _history(results: Results, section: str) -> str:
     parts = [f"{title}\n{it.get('figures', '')}. Wall / CPU, medians.\n"]
     parts.append(table((*heads, *steps), [row for found in times for row in found]))
     parts.append(table(("system", "bytes kept, MiB", "disk blocks, MiB", "after tidying", "÷ kai", "parts"), rooms))
+    parts.append(_depth(results, section))
     troubles = [(name, trouble) for name in results.measured(section) if (trouble := results.trouble(section, name))]
     if troubles:
         parts.append(table(("system", "why it has no figures"), troubles))
     parts.append(
         table(("system", "how it is used"), [(n, results.systems[n]["used"]) for n in results.measured(section)])
     )
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
+
+
+def _depth(results: Results, section: str) -> str:
+    """What a commit takes as the history of the one agent grows: CPU, tenth by tenth, of the first round."""
+    runs = [(name, results.runs(section, name)) for name in results.measured(section)]
+    rows = [
+        (name, *map(seconds, run[0]["next_parts"])) for name, run in runs if run and len(run[0]["next_parts"]) == PARTS
+    ]
+    heads = ("CPU of a commit, by tenths", *(str(number + 1) for number in range(PARTS)))
+    return table(heads, rows) if rows else ""
 
 
 def _times(results: Results, section: str, name: str) -> Iterator[Sequence[str]]:

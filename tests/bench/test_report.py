@@ -33,7 +33,7 @@ def run(wall: float, size: int, **more: Any) -> dict[str, Any]:
     marks = {"durable_wall": wall / 2, "durable_cpu": wall / 4}
     sizes = {name: [size, 2 * size] for name in ("store", "packs", "catalog", "views")}
     steps = {name: step(wall, **marks) for name in ("first", "next", "restore", "status", "switch")}
-    return {"versions": 5, **steps, "sizes": sizes, "tidy_sizes": sizes, "invalid": "", **more}
+    return {"versions": 5, **steps, "sizes": sizes, "tidy_sizes": sizes, "next_parts": [], "invalid": "", **more}
 
 
 def made_up(**runs: list[dict[str, Any]]) -> Results:
@@ -65,6 +65,12 @@ def test_a_figure_that_is_not_reached_says_by_how_much() -> None:
     slow = made_up(kai=[run(3.0, 100)], git=[run(1.0, 100)])
     assert figure(slow, "W3", "status over git's").outcome == "**not reached** (50% of it)"
     assert report.faults(results) == []
+
+
+def test_a_long_history_shows_whether_a_commit_grows_with_it() -> None:
+    tenths = [0.001 * (1 + number) for number in range(10)]
+    text = report.text(made_up(kai=[run(1.0, 100, next_parts=tenths)], git=[run(1.0, 100)]))
+    assert "| kai | 1 ms | 2 ms | 3 ms | 4 ms | 5 ms | 6 ms | 7 ms | 8 ms | 9 ms | 10 ms |" in text
 
 
 def test_what_was_not_run_is_said_and_no_figure() -> None:
