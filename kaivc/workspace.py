@@ -29,8 +29,8 @@ from kaivc.trees import show
 
 _MOVED = rb"([rw]\d+)(\.\d+)?\Z"
 PROBE = b".kai-probe"
-MANY = 64
-"""From this many files on, one sync of the disk is cheaper than one for each."""
+MANY = 256
+"""From this many files on, one sync of the disk is cheaper than one for each: it waits for what others wrote, too."""
 
 
 # ---------------------------------------------------------------- stage
