@@ -45,10 +45,8 @@ AT_ONCE = 256 << 10
 MAX_HEADER = 4096
 MAX_PAYLOAD = 1 << 31
 MIN_GAIN = 16
-NOISY = 0.75
-"""The part of its content that a frame takes which has found little that repeats: it may be numbers."""
 PAYS = 0.97
-"""The part of such a frame that its planes must stay below."""
+"""The part of its content that an array of numbers must stay below to be kept in planes."""
 SURE = 12
 """A frame that is so many times smaller than its content need not be compared with one that has no base."""
 LIMITS = {
@@ -175,17 +173,17 @@ def encode(kind: int, id_: bytes, data: bytes | memoryview, level: int) -> bytes
     """
     codec: Codec = Codec.RAW
     payload: bytes | memoryview = data
+    fields: dict[int, Any] = {int(Key.ID): id_, int(Key.SIZE): len(data)}
+    if kind == RecordKind.CHUNK and (width := planes.width_of(data)):
+        parts = planes.split(data, width, level)
+        lengths = list(map(len, parts))
+        if sum(lengths) < PAYS * len(data):
+            return _record(kind, Codec.PLANES, {**fields, int(Key.PLANES): lengths}, b"".join(parts))
     if kind != RecordKind.OP and len(data) > 3 * MIN_GAIN:
         frame = compression.compress(data, level)
-        if kind == RecordKind.CHUNK and len(frame) > NOISY * len(data) and (width := planes.width_of(data)):
-            parts = planes.split(data, width, level)
-            if sum(map(len, parts)) < PAYS * len(frame):
-                lengths = list(map(len, parts))
-                fields = {int(Key.ID): id_, int(Key.SIZE): len(data), int(Key.PLANES): lengths}
-                return _record(kind, Codec.PLANES, fields, b"".join(parts))
         if len(frame) + MIN_GAIN < len(data):
             codec, payload = Codec.ZSTD, frame
-    return _record(kind, codec, {int(Key.ID): id_, int(Key.SIZE): len(data)}, payload)
+    return _record(kind, codec, fields, payload)
 
 
 def encode_block(members: Sequence[tuple[int, bytes, bytes]], level: int) -> bytes:
