@@ -10,9 +10,9 @@ from kaivc.api import Agent
 from kaivc.vfs import Vfs
 from tests.engine.homes import make_home, open_home, write
 
-FEW, MANY = 12, 60
-SLACK = 6
-"""Statements more or less: whether views are dropped, and how many."""
+FEW, MANY = 30, 78
+SLACK = 4
+"""Statements more or less, of the most that a few commits in a row take: views are dropped some at a time."""
 MOST = 130
 """SQL statements of one commit of one changed file among three, in a process that has the home open."""
 
