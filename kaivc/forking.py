@@ -90,7 +90,7 @@ def fork(source: Repository, rev: str, name: str) -> tuple[Forked, int]:
         versions=tuple(str(number) for number in sorted(names.numbers)),
         kept_as=names.kept_as,
         objects=len(ancestry.rows),
-        shared_bytes=sum(row.length for _, rows in shared for row in rows),
+        shared_bytes=sum(index.stored_bytes(rows) for _, rows in shared),
         copied_bytes=copied,
     )
     return forked, files
@@ -235,11 +235,11 @@ def _share(source: Repository, name: str, rows: Mapping[bytes, ObjectRow]) -> Sh
 
 def _copy(source: Repository, writer: StoreWriter, rows: Mapping[bytes, ObjectRow], shared: set[int]) -> int:
     """Copy the records that lie in no shared pack; their bytes."""
-    wanted = sorted((row for row in rows.values() if row.pack not in shared), key=lambda row: (row.pack, row.offset))
-    for number, row in enumerate(wanted):
+    wanted = index.by_record(row for row in rows.values() if row.pack not in shared)
+    for number, group in enumerate(wanted):
         source.home.progress("copying", number, len(wanted))
-        writer.copy(row, source.store.stored(row))
-    return sum(row.length for row in wanted)
+        writer.copy(group, source.store.stored(group[0]))
+    return sum(group[0].length for group in wanted)
 
 
 # ---------------------------------------------------------------- names

@@ -41,10 +41,7 @@ def write(home: OpenHome, stock: Stock, fresh: list[str], *, shared: bool) -> di
             moved[oid] = Place(name, where.offset, where.length, kind, len(data))
 
     try:
-        for oid, place in stock.facts.objects.items():
-            if place.pack in damaged:
-                where = writer.append(stock.stored(place))
-                moved[oid] = place._replace(pack=name, offset=where.offset)
+        moved |= _whole_records(stock, writer, name)
         for oid, (_, place) in stock.facts.ops.items():
             if place.pack in damaged:
                 add(place.kind, oid, stock.content(place))
@@ -58,6 +55,19 @@ def write(home: OpenHome, stock: Stock, fresh: list[str], *, shared: bool) -> di
         stock.close()
     vfs.sync_dir(layout.pack_dir(stock.name))
     vfs.sync_dir(layout.packs)
+    return moved
+
+
+def _whole_records(stock: Stock, writer: PackWriter, name: str) -> dict[bytes, Place]:
+    """Copy the good records of damaged packs as they are stored, a block once for all of its objects."""
+    damaged, moved = set(stock.damaged), {}
+    copied: dict[tuple[str, int], int] = {}
+    for oid, place in stock.facts.objects.items():
+        if place.pack in damaged:
+            at = copied.get((place.pack, place.offset))
+            if at is None:
+                at = copied[place.pack, place.offset] = writer.append(stock.stored(place)).offset
+            moved[oid] = place._replace(pack=name, offset=at)
     return moved
 
 

@@ -140,7 +140,7 @@ def _taken_within(damage: Damage, check: AgentCheck, taken: dict[str, list[Findi
         for oid, it in check.bad.items()
         if it.pack == damage.pack and it.offset is not None and damage.offset <= it.offset < damage.end
     ]
-    return [hit for oid in inside for hit in taken.pop(oid, [])]
+    return [hit for oid in inside for hit in _hit(oid, check, taken)]
 
 
 # ---------------------------------------------------------------- views

@@ -16,7 +16,7 @@ from kaivc.retention import SECOND, Backup
 from kaivc.storage import gc as records
 from kaivc.storage import switching
 from kaivc.storage.gc import Contents, Marker, PackPlan, StorePlan
-from kaivc.storage.index import ObjectRow
+from kaivc.storage.index import ObjectRow, stored_bytes
 from kaivc.storage.journal import Op
 from kaivc.storage.switching import Copier
 from kaivc.storage.writer import StoreWriter
@@ -172,9 +172,9 @@ class _Planner:
             agent=self._repo.name,
             expired=tuple(self._expired(backup) for backup in expired),
             dead_objects=len(store.dead),
-            dead_bytes=_bytes(store.dead),
+            dead_bytes=stored_bytes(store.dead),
             live_objects=len(live),
-            live_bytes=sum(row.length for oid, row in rows.items() if oid in live),
+            live_bytes=stored_bytes(row for oid, row in rows.items() if oid in live),
             delete=store.delete,
             rewrite=store.rewrite,
             leftover=store.leftover,
@@ -194,7 +194,7 @@ class _Planner:
         expired, held = [], 0
         for rank, backup in enumerate(found):
             own = self._marker.reach([backup.oid], live)
-            held += sum(rows[oid].length for oid in own)
+            held += stored_bytes(rows[oid] for oid in own)
             why = retention.why_expired(backup, rank, held, repo.settings, self._now)
             if why is None or backup.ref in needed:
                 live |= own
@@ -211,10 +211,6 @@ class _Planner:
 def _needed(log: tuple[ReflogEntry, ...], found: list[Backup], repo: Repository) -> set[RefName]:
     moves = repo.moves_of(current_ref(repo.name), log)
     return retention.needed((reversal.undoable(moves), reversal.redoable(moves)), found)
-
-
-def _bytes(rows: tuple[ObjectRow, ...]) -> int:
-    return sum(row.length for row in rows)
 
 
 # ---------------------------------------------------------------- apply

@@ -24,12 +24,13 @@ DEEPEST = CHAIN.bit_length()
 class Found(NamedTuple):
     """The checked head of a record, and what opens its pack, which may have been closed meanwhile.
 
-    ``record`` are its bytes, if they have been read.
+    ``record`` are its bytes, if they have been read; ``content`` is that of an object in a block.
     """
 
     header: Header
     reader: Callable[[], PackReader]
     record: bytes = b""
+    content: bytes | None = None
 
 
 class Contents:
@@ -84,7 +85,7 @@ def decode(found: Found, look: Callable[[bytes], Found], known: Contents) -> byt
         require_base(chain[-1].header, below.header)
         chain.append(below)
     for it in reversed(chain):
-        content = it.reader().payload(it.header, content, it.record)
+        content = it.reader().payload(it.header, content, it.record) if it.content is None else it.content
         if it is not found:
             known.put(it.header.id, content)
     if content is None:

@@ -23,10 +23,11 @@ from kaivc.storage.packscan import GIT_KINDS, Delta, Gap, Record
 
 SUFFIX = ".pack"
 READERS = 16
+OPEN_BLOCKS = 8
 
 
 class Place(NamedTuple):
-    """A whole record: its pack's name, where in it, and what its header says."""
+    """A whole record: its pack's name, where in it, and what its header says; ``within`` is the place in a block."""
 
     pack: str
     offset: int
@@ -34,6 +35,7 @@ class Place(NamedTuple):
     kind: int
     size: int
     base: bytes | None = None
+    within: int = -1
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class PlaceReader:
         self._place_of = place_of
         self._readers: dict[str, PackReader] = {}
         self._contents = Contents()
+        self._blocks: dict[tuple[str, int], tuple[Header, bytes]] = {}
 
     def content(self, place: Place) -> bytes:
         """The content of a record; ChecksumMismatch if it is not whole, or what it is encoded with cannot be had."""
@@ -87,7 +90,24 @@ class PlaceReader:
         self._contents.put(oid, data)
 
     def _found(self, place: Place) -> Found:
+        if place.within >= 0:
+            header, data = self._block(place)
+            content = data[place.within :][: place.size]
+            return Found(
+                header._replace(kind=place.kind, size=place.size), lambda: self._reader(place.pack), b"", content
+            )
         return Found(self._reader(place.pack).header(place.offset), lambda: self._reader(place.pack))
+
+    def _block(self, place: Place) -> tuple[Header, bytes]:
+        """The block that an object lies in; a few are kept, for its neighbours."""
+        key = (place.pack, place.offset)
+        if key not in self._blocks:
+            reader = self._reader(place.pack)
+            header = reader.header(place.offset)
+            while len(self._blocks) >= OPEN_BLOCKS:
+                del self._blocks[next(iter(self._blocks))]
+            self._blocks[key] = header, reader.payload(header)
+        return self._blocks[key]
 
     def _base(self, oid: bytes) -> Found:
         place = self._place_of(oid)
@@ -213,7 +233,7 @@ def _one(facts: AgentFacts, reader: PackReader, pack: str, object_format: Object
         headers.append(item.header)
         if isinstance(item, Delta):
             facts.waiting.setdefault(item.header.id, []).append(_place(item.header, pack))
-        elif not _note(facts, item, pack, object_format):
+        elif not _note_all(facts, item, pack, object_format):
             why = why or f"the bytes at byte {item.header.where.offset} are not those of their id"
     torn = gap is not None and gap.offset >= end
     if gap is not None and gap.offset < committed:
@@ -235,13 +255,19 @@ def _unsealed(footer: Record | None, trailer: int | None, headers: list[Header],
     return "" if packscan.footer_of(headers) == footer.data else "its footer lists other records"
 
 
-def _note(facts: AgentFacts, record: Record, pack: str, object_format: ObjectFormat) -> bool:
+def _note_all(facts: AgentFacts, record: Record, pack: str, object_format: ObjectFormat) -> bool:
+    """Keep all objects of a record that are what their ids say; whether all are."""
+    kept = [_note(facts, it, pack, object_format, within) for within, it in packscan.objects_in(record)]
+    return all(kept)
+
+
+def _note(facts: AgentFacts, record: Record, pack: str, object_format: ObjectFormat, within: int) -> bool:
     """Keep a record that is what its id says; whether it is."""
     header = record.header
     true = packscan.true_id(record, object_format)
     if true is not None and true != header.id:
         return False
-    place = _place(header, pack)
+    place = _place(header, pack)._replace(within=within)
     if header.kind == RecordKind.OP:
         try:
             facts.ops.setdefault(header.id, (read_op(record.data), place))

@@ -257,10 +257,10 @@ class _Packs:
         self.findings: list[str] = []
         self._live: dict[int, int] = {}
         self._objects: dict[int, int] = {}
-        for oid, row in contents.rows.items():
-            if oid in live:
-                self._live[row.pack] = self._live.get(row.pack, 0) + row.length
-                self._objects[row.pack] = self._objects.get(row.pack, 0) + 1
+        for group in index.by_record(row for oid, row in contents.rows.items() if oid in live):
+            row = group[0]  # a block stays as long as one of its objects does
+            self._live[row.pack] = self._live.get(row.pack, 0) + row.length
+            self._objects[row.pack] = self._objects.get(row.pack, 0) + len(group)
         self._ops: dict[int, list[OpRow]] = {}
         for op in contents.ops:
             if op.pack is not None:

@@ -32,7 +32,8 @@ class PackRow(NamedTuple):
 class ObjectRow(NamedTuple):
     """Where an object's record lies; ``kind`` is a RecordKind, ``size`` that of the whole object.
 
-    ``base`` is the id of the object that the record is encoded with, None for none.
+    ``base`` is the id of the object that the record is encoded with, None for none. ``within`` is where the object
+    begins in the content of a block, whose offset and length these are; -1 if it has a record of its own.
     """
 
     id: bytes
@@ -42,6 +43,7 @@ class ObjectRow(NamedTuple):
     length: int
     size: int
     base: bytes | None = None
+    within: int = -1
 
 
 MAX_ID = 32
@@ -52,8 +54,8 @@ AT_ONCE = 64
 _ANY_OF = f"agent = ? AND id IN ({', '.join('?' * AT_ONCE)})"
 _PACK = "SELECT id, agent, name, state, committed, checksum FROM packs WHERE "
 _PACK_KINDS: Kinds = (int, int, str, str, int)
-_OBJECT = "SELECT id, kind, pack, offset, length, size, base, checksum FROM objects WHERE "
-_OBJECT_KINDS: Kinds = (bytes, int, int, int, int, int, (bytes, type(None)))
+_OBJECT = "SELECT id, kind, pack, offset, length, size, base, within, checksum FROM objects WHERE "
+_OBJECT_KINDS: Kinds = (bytes, int, int, int, int, int, (bytes, type(None)), int)
 
 
 def packs(catalog: Catalog, agent: int) -> list[PackRow]:
@@ -106,6 +108,19 @@ def every(catalog: Catalog, agent: int) -> list[ObjectRow]:
     return [ObjectRow(*checked(row, _named(row), _OBJECT_KINDS)) for row in rows]
 
 
+def by_record(rows: Iterable[ObjectRow]) -> list[list[ObjectRow]]:
+    """Rows in the order of packs, those together that point at one block."""
+    found: dict[tuple[int, int], list[ObjectRow]] = {}
+    for row in sorted(rows, key=lambda row: (row.pack, row.offset, row.within)):
+        found.setdefault((row.pack, row.offset), []).append(row)
+    return list(found.values())
+
+
+def stored_bytes(rows: Iterable[ObjectRow]) -> int:
+    """The bytes of the records that rows point at, those of a block once."""
+    return sum({(row.pack, row.offset): row.length for row in rows}.values())
+
+
 def _named(row: Sequence[Any]) -> str:
     return f"object {row[0].hex() if isinstance(row[0], bytes) else row[0]!r:.40}"
 
@@ -124,7 +139,7 @@ def beginning(catalog: Catalog, agent: int, digits: str, width: int, kind: int, 
 def put_objects(db: sqlite3.Connection, agent: int, rows: Iterable[ObjectRow]) -> None:
     """Write objects' rows; one that is there stays."""
     db.executemany(
-        "INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [(agent, *row, checksum(*row)) for row in rows],
     )
 

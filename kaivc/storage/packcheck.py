@@ -15,15 +15,18 @@ from kaivc.storage.damage import AgentCheck, Damage, Severity
 from kaivc.storage.index import ObjectRow, PackState
 from kaivc.storage.journal import digest_op
 from kaivc.storage.pack import LARGEST, MAGIC, TRAILER, Header, PackReader, RecordKind, encode
-from kaivc.storage.packscan import Gap, Record
+from kaivc.storage.packscan import Delta, Gap, Record
 from kaivc.storage.salvage import good_rows
 from kaivc.storage.store import ObjectStore
 
+Rows = dict[tuple[int, int], dict[str, Any]]
+"""The index's rows of one pack, by offset and place within a block."""
 
-def _objects_by_pack(db: sqlite3.Connection, agent: int) -> dict[int, dict[int, dict[str, Any]]]:
-    found: dict[int, dict[int, dict[str, Any]]] = {}
+
+def _objects_by_pack(db: sqlite3.Connection, agent: int) -> dict[int, Rows]:
+    found: dict[int, Rows] = {}
     for values in good_rows(db, "objects", "WHERE agent = ?", (agent,)):
-        found.setdefault(values["pack"], {})[values["offset"]] = values
+        found.setdefault(values["pack"], {})[values["offset"], values["within"]] = values
     return found
 
 
@@ -105,7 +108,7 @@ class Packs:
         finally:
             reader.close()
 
-    def _scan(self, reader: PackReader, pack: dict[str, Any], rows: dict[int, dict[str, Any]]) -> None:
+    def _scan(self, reader: PackReader, pack: dict[str, Any], rows: Rows) -> None:
         name, committed, size = pack["name"], pack["committed"], packscan.size(reader)
         if not packscan.magic_is_whole(reader):
             self._say("the file does not begin as a pack does", name, offset=0, end=len(MAGIC))
@@ -123,26 +126,32 @@ class Packs:
                 footer = item
                 continue
             headers.append(item.header)
-            row = rows.pop(item.header.where.offset, None)
-            if isinstance(item, Record):
-                self._record(item, pack["id"], name, row)
-            elif self._indexed(item.header, name, row) and row is not None:
-                self._deltas.append((name, ObjectRow(**{key: row[key] for key in ObjectRow._fields})))
+            self._objects(item, pack["id"], name, rows)
         for row in rows.values():
             self._lost(row, "no whole record lies where the index says", name)
         if pack["state"] == PackState.SEALED:
             self._sealed(reader, name, min(size, committed), headers, footer, whole=whole)
         self._tail(reader, pack, size)
 
-    def _gap(self, gap: Gap, name: str, rows: dict[int, dict[str, Any]]) -> None:
-        hit = rows.pop(gap.offset, None)
-        oid = gap.id or (hit["id"] if hit else None)
+    def _objects(self, item: Record | Delta, pack: int, name: str, rows: Rows) -> None:
+        """Compare what a whole record holds with its ids and the index; a delta is left for later."""
+        offset = item.header.where.offset
+        if isinstance(item, Record):
+            for within, record in packscan.objects_in(item):
+                self._record(record, pack, name, rows.pop((offset, within), None))
+            return
+        row = rows.pop((offset, -1), None)
+        if self._indexed(item.header, name, row) and row is not None:
+            self._deltas.append((name, ObjectRow(**{key: row[key] for key in ObjectRow._fields})))
+
+    def _gap(self, gap: Gap, name: str, rows: Rows) -> None:
+        own = rows.get((gap.offset, -1))
+        oid = gap.id or (own["id"] if own else None)
         self._say(gap.why, name, offset=gap.offset, end=gap.end, object=oid.hex() if oid else None)
-        for row in [hit, *(rows.pop(at) for at in sorted(rows) if gap.offset < at < gap.end)]:
-            if row is not None:
-                self._check.bad[row["id"]] = Damage(
-                    "object", gap.why, self._place.agent, name, row["offset"], gap.end, row["id"].hex()
-                )
+        for row in [rows.pop(key) for key in sorted(rows) if gap.offset <= key[0] < gap.end]:
+            self._check.bad[row["id"]] = Damage(
+                "object", gap.why, self._place.agent, name, row["offset"], gap.end, row["id"].hex()
+            )
 
     def _record(self, record: Record, pack: int, name: str, row: dict[str, Any] | None) -> None:
         header = record.header

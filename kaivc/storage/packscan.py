@@ -198,6 +198,17 @@ def footer_of(headers: list[Header]) -> bytes:
 # ---------------------------------------------------------------- ids
 
 
+def objects_in(record: Record) -> list[tuple[int, Record]]:
+    """The objects of a record, each as a record, and where it begins in a block: its members, or itself and -1."""
+    header = record.header
+    if header.kind != RecordKind.BLOCK:
+        return [(-1, record)]
+    return [
+        (it.within, Record(header._replace(kind=it.kind, id=it.id, size=it.size), record.data[it.within :][: it.size]))
+        for it in header.members
+    ]
+
+
 def true_id(record: Record, object_format: ObjectFormat) -> bytes | None:
     """The id that the content has; None for a chunk list, whose id is that of what it makes, and for a footer."""
     return true_id_of(record.header.kind, record.data, object_format)

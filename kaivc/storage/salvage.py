@@ -39,7 +39,7 @@ TABLES = {
     "agents": _table("id name created_ns op_seq op_head removed_ns", "id"),
     "former": _table("name agent", "name"),
     "packs": _table("id agent name state committed", "id"),
-    "objects": _table("agent id kind pack offset length size base", "agent id", "agent"),
+    "objects": _table("agent id kind pack offset length size base within", "agent id", "agent"),
     "refs": _table("agent name oid", "agent name", "agent"),
     "ops": _table("agent seq op_id digest payload pack offset", "agent seq", "*"),
     "reflog": _table(

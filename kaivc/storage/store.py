@@ -17,7 +17,7 @@ from kaivc.layout import Layout
 from kaivc.names import ObjectId
 from kaivc.records import dataclass
 from kaivc.settings import Settings
-from kaivc.storage import bases, index
+from kaivc.storage import bases, blocks, index
 from kaivc.storage.bases import Contents, Found, Link
 from kaivc.storage.catalog import Catalog
 from kaivc.storage.chunking import MAX_CHUNK, MIN_CHUNK, chunk_id, zeros_id
@@ -37,6 +37,8 @@ from kaivc.storage.pack import LARGEST, Header, PackReader, RecordKind, read_at
 from kaivc.vfs import Vfs
 
 OPEN_READERS = 16
+OPEN_BLOCKS = 32
+"""How many blocks are kept decoded."""
 KNOWN = 4096
 """How many trees, and how many commits and tags, are kept decoded."""
 SHORT_TEXT = 4096
@@ -68,6 +70,7 @@ class ObjectStore:
         self.format = place.format
         self._readers: dict[int, PackReader] = {}
         self.contents = Contents()
+        self._blocks: dict[tuple[int, int], tuple[Header, bytes]] = {}
         self._near: dict[bytes, ObjectRow] = {}
         self._trees: dict[ObjectId, list[tuple[bytes, Entry]]] = {}
         self._texts: dict[ObjectId, Commit | Tag] = {}
@@ -266,6 +269,11 @@ class ObjectStore:
         return bases.decode(found, self._base, self.contents)
 
     def _found(self, row: ObjectRow) -> Found:
+        if row.within >= 0:
+            header, content = self._block(row)
+            content = content[row.within : row.within + row.size]
+            header = header._replace(kind=row.kind, id=row.id, size=row.size, members=())
+            return Found(header, lambda: self._reader(row), content=content)
         header, record = self._reader(row).record(row.offset, row.length)
         self._check_header(header, row)
         return Found(header, lambda: self._reader(row), record)
@@ -278,7 +286,9 @@ class ObjectStore:
         """Ask once where objects lie that are about to be read, with all that they are encoded with."""
         near = index.find_all(self.catalog, self.place.agent_id, set(oids))
         below = {row.base for row in near.values() if row.base is not None} - near.keys()
-        while below:
+        for _ in range(bases.DEEPEST):
+            if not below:
+                break
             found = index.find_all(self.catalog, self.place.agent_id, below)
             near |= found
             below = {row.base for row in found.values() if row.base is not None} - near.keys()
@@ -288,14 +298,38 @@ class ObjectStore:
     def stored(self, row: ObjectRow) -> bytes:
         """The whole record that a row points at, as it is stored, compared with its checksums."""
         reader = self._reader(row)
-        reader.stored(self._header(reader, row))
+        if row.within < 0:
+            reader.stored(self._header(reader, row))
+        else:
+            self._block(row)
         return read_at(reader.fd, row.length, row.offset)
+
+    def _block(self, row: ObjectRow) -> tuple[Header, bytes]:
+        """The block that an object lies in, if it lies there, and its content."""
+        key = (row.pack, row.offset)
+        found = self._blocks.pop(key, None)
+        if found is None:
+            reader = self._reader(row)
+            header, record = reader.record(row.offset, row.length)
+            if header.kind != RecordKind.BLOCK:
+                raise _another_record(row)
+            found = header, reader.payload(header, None, record)
+            while len(self._blocks) >= OPEN_BLOCKS:
+                del self._blocks[next(iter(self._blocks))]
+        self._blocks[key] = found
+        member = blocks.member_at(found[0].members, row.within, row.id)
+        stated = (member.kind, member.size, found[0].where.length) if member is not None else None
+        if stated != (row.kind, row.size, row.length) or row.base is not None:
+            raise _another_record(row)
+        return found
 
     def link(self, oid: bytes) -> Link | None:
         """A stored object as one that may be a base."""
         row = self._near.get(oid) or self.find(oid)
         if row is None:
             return None
+        if row.within >= 0:
+            return Link(row.id, row.kind, row.size, None, 0)
         header = self._header(self._reader(row), row)
         return Link(row.id, row.kind, header.size, header.base, header.ordinal)
 
@@ -322,11 +356,7 @@ class ObjectStore:
     def _check_header(header: Header, row: ObjectRow) -> None:
         same = (header.id, header.kind, header.where.length, header.base) == (row.id, row.kind, row.length, row.base)
         if not same or (header.size != row.size and header.kind != RecordKind.CHUNK_LIST):
-            raise ChecksumMismatch(
-                f"the index of object {row.id.hex()} points at another record",
-                hint="see what is hit with `kai verify`",
-                object=row.id.hex(),
-            )
+            raise _another_record(row)
 
     def _reader(self, row: ObjectRow) -> PackReader:
         reader = self._readers.get(row.pack)
@@ -359,6 +389,14 @@ class ObjectStore:
         self._readers.clear()
 
     __del__ = close  # many stores come and go in one process
+
+
+def _another_record(row: ObjectRow) -> ChecksumMismatch:
+    return ChecksumMismatch(
+        f"the index of object {row.id.hex()} points at another record",
+        hint="see what is hit with `kai verify`",
+        object=row.id.hex(),
+    )
 
 
 def decode_chunk_list(data: bytes) -> list[tuple[bytes, int]]:

@@ -15,7 +15,6 @@ from kaivc.storage.gc import Contents, moved_on, pack_path
 from kaivc.storage.index import ObjectRow, PackState
 from kaivc.storage.journal import OpRow
 from kaivc.storage.pack import PackReader, RecordKind, read_at
-from kaivc.storage.packscan import Record
 from kaivc.storage.store import ObjectStore
 from kaivc.storage.writer import StoreWriter
 
@@ -39,7 +38,7 @@ class Copier:
     def pack(self, name: str, rows: Iterable[ObjectRow], *, ops: bool = True) -> None:
         """Copy what stays of one pack, once all of it is known to be whole; otherwise put it down in ``left``."""
         number = self._packs[name]
-        wanted = sorted(rows, key=lambda row: row.offset)
+        wanted = index.by_record(rows)
         chain = [op for op in self._contents.ops if op.pack == number] if ops else []
         if not wanted and not chain:
             return
@@ -49,12 +48,12 @@ class Copier:
             self.left[name] = str(error)
             return
         try:
-            problem = self._problem(reader, wanted, chain)
+            problem = self._problem(reader, [row for group in wanted for row in group], chain)
             if problem is not None:
                 self.left[name] = f"pack {name} is damaged and stays: {problem}"
                 return
-            for row in wanted:
-                self._writer.move(row, self._raw(reader, row.offset, row.length))
+            for group in wanted:
+                self._writer.move(group, self._raw(reader, group[0].offset, group[0].length))
             for op in chain:
                 where = reader.header(op.offset or 0).where
                 self._writer.move_op(op.seq, self._raw(reader, where.offset, where.length))
@@ -72,15 +71,10 @@ class Copier:
         try:
             for row in rows:
                 self._progress("checking", row.offset, None)
-                header = reader.header(row.offset)
-                if (header.id, header.kind, header.where.length) != (row.id, row.kind, row.length):
-                    return f"another record stands at byte {row.offset}"
-                if header.base is not None:
-                    reader.stored(header)
-                record = Record(header, reader.payload(header) if header.base is None else self._store.record(row))
+                data = self._content(reader, row)
                 if row.kind == RecordKind.CHUNK_LIST:
                     self._check_list(row)
-                elif packscan.true_id(record, self._store.format) != row.id:
+                elif data is None or packscan.true_id_of(row.kind, data, self._store.format) != row.id:
                     return f"the bytes of {row.id.hex()} are not those of its id"
             for op in chain:
                 if journal.digest_op(reader.payload(reader.header(op.offset or 0))) != op.digest:
@@ -88,6 +82,18 @@ class Copier:
         except (ChecksumMismatch, UnknownFormat, StorageFailed) as error:
             return error.what
         return None
+
+    def _content(self, reader: PackReader, row: ObjectRow) -> bytes | None:
+        """What lies where a row says; None if that is another record."""
+        if row.within >= 0:
+            return self._store.record(row)
+        header = reader.header(row.offset)
+        if (header.id, header.kind, header.where.length) != (row.id, row.kind, row.length):
+            return None
+        if header.base is None:
+            return reader.payload(header)
+        reader.stored(header)
+        return self._store.record(row)
 
     def _check_list(self, row: ObjectRow) -> None:
         """A list's own checksum guards its bytes; the blob that it makes is not read again for its hash."""

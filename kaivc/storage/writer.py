@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Self
 
@@ -12,7 +13,7 @@ import msgpack
 from kaivc.errors import ChecksumMismatch, KaiError, StorageError, StorageFailed, TooLarge
 from kaivc.names import ObjectId
 from kaivc.records import dataclass, replace
-from kaivc.storage import bases, index, journal
+from kaivc.storage import bases, blocks, index, journal
 from kaivc.storage.bases import Link
 from kaivc.storage.catalog import damaged, older_than
 from kaivc.storage.chunking import Listing, Source, cut
@@ -28,6 +29,7 @@ from kaivc.storage.pack import (
     RecordKind,
     encode,
     encode_after,
+    encode_block,
 )
 from kaivc.storage.store import ObjectStore
 
@@ -53,6 +55,8 @@ class StoreWriter:
         self._done: list[PackRow] = []
         self._new: dict[bytes, tuple[str, ObjectRow]] = {}
         self._links: dict[bytes, Link] = {}
+        self._small: dict[bytes, tuple[int, bytes, bytes]] = {}
+        self._small_size = 0
         self._moved: list[tuple[str, ObjectRow, int]] = []
         self._adopted: list[tuple[str, int, int]] = []
         self._numbers: dict[str, int] = {}
@@ -73,7 +77,7 @@ class StoreWriter:
 
     def contains(self, oid: bytes) -> bool:
         """Whether the object is stored, or will be."""
-        return oid in self._new or self._store.find(oid) is not None
+        return oid in self._new or oid in self._small or self._store.find(oid) is not None
 
     def put(self, kind: Kind, data: bytes, like: bytes | None = None) -> ObjectId:
         """Add a whole object; its id. ``like`` is the id of one that perhaps holds most of it: the one before it."""
@@ -117,14 +121,44 @@ class StoreWriter:
         row = None if oid is None else self._store.find(oid)
         return self._store.chunk_list(row) if row is not None and row.kind == RecordKind.CHUNK_LIST else ()
 
-    def copy(self, row: ObjectRow, record: bytes) -> None:
+    def copy(self, rows: Iterable[ObjectRow], record: bytes) -> None:
         """Add a whole record of another agent's store, as it is stored there; the one that it needs is added too."""
-        if not self.contains(row.id):
-            name, offset = self._append(record)
+        name, offset = self._append(record)
+        for row in rows:
             self._new[row.id] = (name, row._replace(pack=0, offset=offset))
 
     def _add(
         self, kind: RecordKind, id_: bytes, data: bytes | memoryview, size: int, like: bytes | None = None
+    ) -> None:
+        if like is None and kind == RecordKind.BLOB and len(data) <= blocks.SMALL and isinstance(data, bytes):
+            self._gather(kind, id_, data)
+            return
+        self._add_record(kind, id_, data, size, like)
+
+    def _gather(self, kind: RecordKind, id_: bytes, data: bytes) -> None:
+        """Keep a small object until there are enough for a block."""
+        if self._small_size + len(data) > blocks.MAX_BLOCK or len(self._small) >= blocks.MAX_MEMBERS:
+            self._add_small()
+        self._small[id_] = (kind, id_, data)
+        self._small_size += len(data)
+        self._links[id_] = Link(id_, kind, len(data), None, 0)
+
+    def _add_small(self) -> None:
+        """Add the small objects that wait for each other: as a block, or a few as records of their own."""
+        members, self._small, self._small_size = list(self._small.values()), {}, 0
+        if len(members) < blocks.FEWEST:
+            for kind, id_, data in members:
+                self._add_record(RecordKind(kind), id_, data, len(data), None)
+            return
+        record = encode_block(members, self._store.settings.compress_level)
+        name, offset = self._append(record)
+        within = 0
+        for kind, id_, data in members:
+            self._new[id_] = (name, ObjectRow(id_, kind, 0, offset, len(record), len(data), None, within))
+            within += len(data)
+
+    def _add_record(
+        self, kind: RecordKind, id_: bytes, data: bytes | memoryview, size: int, like: bytes | None
     ) -> None:
         base = None if like is None else self._base(kind, len(data), like)
         level = self._store.settings.compress_level
@@ -145,7 +179,7 @@ class StoreWriter:
             if found is None:
                 return None
             base, ordinal = found
-            if base.id in self._new:
+            if base.id in self._links:
                 content = self._store.contents.get(base.id, proven=True)
             elif 0 < base.size <= MAX_BASE and bases.suits(kind, base.kind):
                 content = self._store.proven(base.id)
@@ -169,10 +203,10 @@ class StoreWriter:
 
     # ------------------------------------------------------------ records as they are stored
 
-    def move(self, row: ObjectRow, record: bytes) -> None:
-        """Add the whole record that ``row`` points at; the transaction lets the row point here, if it still is so."""
+    def move(self, rows: Iterable[ObjectRow], record: bytes) -> None:
+        """Add the whole record that ``rows`` point at; the transaction lets them point here, if they still are so."""
         name, offset = self._append(record)
-        self._moved.append((name, row, offset))
+        self._moved += ((name, row, offset) for row in rows)
 
     def move_op(self, seq: int, record: bytes) -> None:
         """Add the whole record of an op; the transaction lets the chain point here."""
@@ -281,6 +315,7 @@ class StoreWriter:
 
     def sync(self) -> None:
         """Return when every added object, and every op record so far, is on the disk."""
+        self._add_small()
         pack = self._open_pack()
         self._append_missing_ops(pack)
         pack.writer.sync()

@@ -74,9 +74,9 @@ agents = dict(db.execute("SELECT name, id FROM agents"))
 report = {"format": meta["format"], "rows": check_rows(db), "kinds": {}, "ops": {}}
 about = json.loads((home / ".kai/home.json").read_text())
 assert about == {key: meta[key] for key in ("format", "home_id", "object_format")} | {"shared": bool(meta["shared"])}
-report |= {"sealed": 0, "linked": 0, "indexed": 0, "based": 0}
+report |= {"sealed": 0, "linked": 0, "indexed": 0, "based": 0, "within": 0}
 for name, agent in agents.items():
-    found, records, bases = {}, [], {}
+    found, records, bases, members = {}, [], {}, {}
     agents_packs = [
         pack for (pack,) in db.execute("SELECT name FROM packs WHERE agent = ? ORDER BY id", (agent,))
     ]
@@ -90,7 +90,10 @@ for name, agent in agents.items():
         listing = list(read_pack(path, bases))
         for offset, length, kind, id_, content in listing:
             report["kinds"][kind] = report["kinds"].get(kind, 0) + 1
-            found[number, offset] = (length, kind, id_, content)
+            if length:
+                found[number, offset] = (length, kind, id_, content)
+            else:
+                members[number, offset, id_] = (kind, content)
             expected = true_id(kind, content, meta["object_format"])
             assert expected in (None, id_), (kind, id_)
             if kind == "op":
@@ -106,17 +109,23 @@ for name, agent in agents.items():
             numbers = {value: key for key, value in KINDS.items()}
             assert msgpack.unpackb(footer) == {
                 "v": 0,
-                "records": [[numbers[k], i, o, n, len(c)] for o, n, k, i, c in listing if k != "footer"],
+                "records": [[numbers[k], i, o, n, len(c)] for o, n, k, i, c in listing if n and k != "footer"],
             }
         else:
             assert state == "open" and committed <= len(data)
     chunks = {id_: content for _, kind, id_, content in found.values() if kind == "chunk"}
-    for id_, kind, pack, offset, length, size, base in db.execute(
-        "SELECT id, kind, pack, offset, length, size, base FROM objects WHERE agent = ?", (agent,)
+    for id_, kind, pack, offset, length, size, base, within in db.execute(
+        "SELECT id, kind, pack, offset, length, size, base, within FROM objects WHERE agent = ?", (agent,)
     ):
         report["based"] += base is not None
-        assert found[pack, offset][:3] == (length, KINDS[kind], id_)
         content = found[pack, offset][3]
+        if within < 0:
+            assert found[pack, offset][:3] == (length, KINDS[kind], id_)
+        else:
+            assert found[pack, offset][:3] == (length, "block", b"")
+            content = content[within : within + size]
+            assert members[pack, offset, id_] == (KINDS[kind], content)
+            report["within"] += 1
         if KINDS[kind] == "chunk list":
             content = join_chunks(content, chunks)
             assert true_id("blob", content, meta["object_format"]) == id_
@@ -176,10 +185,11 @@ def test_a_stranger_reads_every_record_and_the_chain_with_the_pages_alone(writte
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["format"] == 0
     assert report["sealed"] >= 1
+    assert report["within"] >= 3, "the small files of the first commit"
     assert report["based"] >= 2, "trees and a story of which a line was added"
     assert report["linked"] >= 2, "the fork shares a pack, with the op records of another agent in it"
     assert codecs(written) == {int(codec) for codec in Codec}
-    assert {"blob", "tree", "commit", "tag", "chunk", "chunk list", "op", "footer"} == set(report["kinds"])
+    assert {"blob", "tree", "commit", "tag", "chunk", "chunk list", "op", "footer", "block"} == set(report["kinds"])
     assert report["ops"] == {
         "reader": ["commit", "commit", "rollback", "undo", "redo", "rollback", "gc"],
         "other": ["commit", "remove"],

@@ -80,7 +80,7 @@ def test_any_history_comes_back_after_gc_rebuild_and_fork(tmp_path: Path, seed: 
     assert {RecordKind.BLOB, RecordKind.TREE, RecordKind.CHUNK, RecordKind.CHUNK_LIST} == kinds
     home.close()
 
-    home = open_home(path, **settings)
+    home = open_home(path, None, **settings)
     judge(home, "bot", truth, tmp_path / "out")
     collected = home.agent("bot").gc()
     assert collected.done is not None
@@ -90,7 +90,7 @@ def test_any_history_comes_back_after_gc_rebuild_and_fork(tmp_path: Path, seed: 
     home.new("fork", source=f"bot@v{middle}")
     home.close()
 
-    home = open_home(path, **settings)
+    home = open_home(path, None, **settings)
     names = {it.version for it in home.agent("fork").versions().versions}
     forked = {it: files for it, files in truth.items() if it in names}
     assert forked
@@ -99,7 +99,7 @@ def test_any_history_comes_back_after_gc_rebuild_and_fork(tmp_path: Path, seed: 
     remove_catalog(path)
     repaired = fsck(path, repair=True)
     assert repaired.ok, said(repaired)
-    home = open_home(path, **settings)
+    home = open_home(path, None, **settings)
     judge(home, "bot", truth, tmp_path / "out")
     judge(home, "fork", forked, tmp_path / "out")
     home.close()

@@ -77,6 +77,7 @@ class Forge:
         self.home = open_home(self.path)
         self.repo: Repository = self.home.agent(AGENT).repository
         self.records: list[tuple[bytes, int, bytes, int, bytes | None]] = []
+        self.blocks: list[tuple[bytes, list[tuple[bytes, int, int, int]]]] = []
         self.moves: list[Move] = []
         self.sql: list[tuple[str, tuple[object, ...]]] = []
 
@@ -98,6 +99,11 @@ class Forge:
         header = {int(Key.ID): id_, int(Key.SIZE): len(data), int(Key.BASE): base, int(Key.ORDINAL): ordinal}
         frame = compress_after(prefix, data)
         return self.raw(id_, kind, whole(kind, msgpack.packb(header), frame, Codec.ZSTD_PREFIX), len(data), base)
+
+    def block(self, stored: bytes, *rows: tuple[bytes, int, int, int]) -> bytes:
+        """A record that several objects share; (id, kind, size, within) are what the index is to say of each."""
+        self.blocks.append((stored, list(rows)))
+        return rows[0][0]
 
     def blob(self, data: bytes) -> ObjectId:
         return self.put(Kind.BLOB, data)
@@ -163,6 +169,10 @@ class Forge:
                 rows.append(ObjectRow(oid, kind, 0, offset, len(stored), size, base))
                 pieces.append(stored)
                 offset += len(stored)
+        for stored, of_block in self.blocks:
+            rows += [ObjectRow(oid, kind, 0, offset, len(stored), size, None, at) for oid, kind, size, at in of_block]
+            pieces.append(stored)
+            offset += len(stored)
         Path(self.repo.layout.pack(AGENT, name)).write_bytes(b"".join(pieces))
         catalog, home_id = self.repo.catalog, self.repo.home.id
         with catalog.transaction() as db:

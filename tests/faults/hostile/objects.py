@@ -543,6 +543,76 @@ BASES = [
 ]
 
 
+# ---------------------------------------------------------------- records that several share
+
+SMALLS = [b"one\n" * 9, b"two\n" * 9, b"three\n" * 9]
+IDS = [SHA256.hash(Kind.BLOB, data) for data in SMALLS]
+ROWS = [(IDS[0], 1, 36, 0), (IDS[1], 1, 36, 36), (IDS[2], 1, 54, 72)]
+MEMBERS: list[object] = [[1, IDS[0], 36], [1, IDS[1], 36], [1, IDS[2], 54]]
+
+
+def _block(
+    members: object = MEMBERS,
+    rows: list[tuple[bytes, int, int, int]] = ROWS,
+    *,
+    data: bytes = b"".join(SMALLS),
+    payload: bytes | None = None,
+    codec: int = Codec.RAW,
+    size: int | None = None,
+) -> Callable[[Forge], object]:
+    """Three files that share a record, or what says that it is one."""
+
+    def build(it: Forge) -> object:
+        header = {1: b"", 2: len(data) if size is None else size, 5: members}
+        it.block(whole(RecordKind.BLOCK, msgpack.packb(header), data if payload is None else payload, codec), *rows)
+        return it.version(it.tree(*((b"100644", b"%d.txt" % number, id_) for number, id_ in enumerate(IDS))))
+
+    return build
+
+
+def _member(number: int, row: tuple[bytes, int, int, int]) -> list[tuple[bytes, int, int, int]]:
+    return [row if at == number else it for at, it in enumerate(ROWS)]
+
+
+BLOCKS = [
+    Case("block: as it must be", _block(), HARMLESS),
+    Case("block: compressed", _block(payload=_frame(b"".join(SMALLS)), codec=Codec.ZSTD), HARMLESS),
+    Case("block: no members", _block([])),
+    Case("block: members of text", _block("evil")),
+    Case("block: members of nothing", _block(None)),
+    Case("block: members nested", _block([[[1, IDS[0], 36]]])),
+    Case("block: a member too short", _block([[1, IDS[0]], *MEMBERS[1:]])),
+    Case("block: sizes that lie", _block([[1, IDS[0], 35], *MEMBERS[1:]])),
+    Case("block: sizes that overlap", _block([[1, IDS[0], 90], [1, IDS[1], -18], [1, IDS[2], 54]])),
+    Case("block: sizes of 2^62", _block([[1, IDS[0], 1 << 62], *MEMBERS[1:]])),
+    Case("block: sizes that are true", _block([[1, IDS[0], True], *MEMBERS[1:]])),
+    Case("block: a list of chunks inside", _block([[6, IDS[0], 36], *MEMBERS[1:]])),
+    Case("block: a block inside", _block([[9, IDS[0], 36], *MEMBERS[1:]])),
+    Case("block: an op inside", _block([[7, IDS[0], 36], *MEMBERS[1:]])),
+    Case("block: other bytes", _block(data=b"x" * 126)),
+    Case("block: 65 members", _block([*MEMBERS, *([[1, NOTHING, 0]] * 62)])),
+    Case("block: 10^6 members", _block([[1, b"i", 0]] * 1200)),
+    Case("block: ids of no bytes", _block([[1, b"", 36], *MEMBERS[1:]])),
+    Case("block: 1 MiB", _block([[1, IDS[0], (1 << 20) - 90], *MEMBERS[1:]], data=bytes(1 << 20))),
+    Case("block: a bomb of 1 GiB", _block(payload=_bomb(1 << 30), codec=Codec.ZSTD)),
+    Case("block: a bomb that states its size", _block(payload=_bomb(1 << 30), codec=Codec.ZSTD, size=1 << 30)),
+    Case("block: with a base", _block(codec=Codec.ZSTD_PREFIX)),
+    Case("block: the index says another place", _block(rows=_member(1, (IDS[1], 1, 36, 35)))),
+    Case("block: the index says a place past the end", _block(rows=_member(1, (IDS[1], 1, 36, 1 << 40)))),
+    Case("block: the index says another size", _block(rows=_member(1, (IDS[1], 1, 37, 36)))),
+    Case("block: the index says another kind", _block(rows=_member(1, (IDS[1], 2, 36, 36)))),
+    Case("block: the index says none", _block(rows=_member(1, (IDS[1], 1, 36, -1)))),
+    Case("block: the index says below none", _block(rows=_member(1, (IDS[1], 1, 36, -7)))),
+    Case(
+        "block: the index says one, and it is none",
+        lambda it: (
+            it.block(record(1, IDS[0], SMALLS[0]), (IDS[0], 1, 36, 0)),
+            it.version(it.tree((b"100644", b"a", IDS[0]))),
+        ),
+    ),
+]
+
+
 # ---------------------------------------------------------------- commits and tags
 
 
@@ -754,4 +824,4 @@ COMMITS = [
 
 PARENTS = [Case("parents: 20,000 deep", _parents(20_000), STRANGE)]
 
-TABLE = [*TREES, *LINKS, *BOMBS, *BASES, *COMMITS]
+TABLE = [*TREES, *LINKS, *BOMBS, *BASES, *BLOCKS, *COMMITS]
