@@ -225,11 +225,11 @@ class View:
         vfs.make_dir(temporary)
         own = 0
         with self._donor() as donor, DirTree(vfs, temporary, 0o700) as tree:
-            for number, (path, entry) in enumerate(self.files.items()):
-                repo.home.progress("making the view", number, len(self.files))
-                if not donor.link(path, entry, tree):
-                    materialise.write_file(repo.store, tree, path, entry, self._mode(entry))
-                    own += repo.store.size(entry.oid)
+            others = {path: entry for path, entry in self.files.items() if not donor.link(path, entry, tree)}
+            for number, (path, entry) in enumerate(materialise.in_store_order(repo.store, others)):
+                repo.home.progress("making the view", number, len(others))
+                materialise.write_file(repo.store, tree, path, entry, self._mode(entry))
+                own += repo.store.size(entry.oid)
             self._write_meta(tree)
             self._close_directories(tree)
         if os.path.lexists(self.path):
@@ -341,11 +341,15 @@ class View:
     ) -> set[bytes]:
         """The paths whose inode is not as a seal says, or, with ``small``, whose file is."""
         found = set()
-        for path in self._expected():
+        oids = {path: entry.oid for path, entry in self.files.items()}
+        oids[META_FILE] = self._meta_oid
+        for path, oid in oids.items():
             status = statuses.get(path)
-            seal = seals.get((status.st_dev, status.st_ino)) if status else None
-            sealed = status is not None and seal is not None and seal == _seal(status, self._oid(path))
-            if status is None or not sealed or (small and status.st_size < SMALL):
+            if (
+                status is None
+                or seals.get((status.st_dev, status.st_ino)) != _looks(status, oid)
+                or (small and status.st_size < SMALL)
+            ):
                 found.add(path)
         return found
 
@@ -438,8 +442,9 @@ class _Donor:
             self._tree.__exit__()
 
 
-def _seal(status: os.stat_result, oid: ObjectId) -> Seal:
-    return Seal(
+def _looks(status: os.stat_result, oid: ObjectId) -> tuple[int, int, bytes, int, int, int, int]:
+    """What a seal holds, without the class: a look at a view compares one for each file."""
+    return (
         status.st_dev,
         status.st_ino,
         oid,
@@ -448,6 +453,10 @@ def _seal(status: os.stat_result, oid: ObjectId) -> Seal:
         status.st_mtime_ns,
         status.st_ctime_ns,
     )
+
+
+def _seal(status: os.stat_result, oid: ObjectId) -> Seal:
+    return Seal(*_looks(status, oid))
 
 
 def _walk(root: bytes, prefix: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
