@@ -14,7 +14,7 @@ from kaivc.dirtree import DirTree
 from kaivc.errors import NameTaken, NoSpace, OutcomeUnknown, StorageError
 from kaivc.layout import UNFINISHED
 from kaivc.manifest import Manifest, StateClass
-from kaivc.materialise import check_tree_links, plain_mode, write_file
+from kaivc.materialise import check_tree_links, in_store_order, plain_mode, write_file
 from kaivc.names import RefUpdate
 from kaivc.records import dataclass
 from kaivc.repository import Intent, OpenHome, Repository
@@ -167,7 +167,7 @@ def fill(store: ObjectStore, workspace: str, files: Files, manifest: Manifest, h
     check_tree_links(store, files)
     _check_space(home, sum(store.size_without_holes(entry.oid) for entry in wanted.values()))
     with DirTree(home.vfs, workspace, 0o755) as tree:
-        for number, (path, entry) in enumerate(wanted.items()):
+        for number, (path, entry) in enumerate(in_store_order(store, wanted)):
             home.progress("writing the workspace", number, len(wanted))
             mode = plain_mode(entry) | (0o020 if home.shared else 0)
             write_file(store, tree, path, entry, mode & 0o700 if manifest.is_private(path) else mode)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 from kaivc.dirtree import DirTree
 from kaivc.errors import ChecksumMismatch
@@ -12,6 +13,9 @@ from kaivc.storage.store import ObjectStore
 from kaivc.trees import MAX_LINK, Files, check_links, show
 from kaivc.vfs import Vfs
 
+AT_ONCE = 1024
+"""How many files are put in the order of the store."""
+NOWHERE = (0, 0, 0)
 HOLE = bytes(4096)
 SPARSE_FROM = 1 << 20
 """Blobs above this size come back with holes where they hold long runs of zeros."""
@@ -27,6 +31,16 @@ def link_target(store: ObjectStore, oid: ObjectId) -> bytes:
 def check_tree_links(store: ObjectStore, files: Files) -> None:
     """Refuse symbolic links that lead out of the tree."""
     check_links(files, lambda oid: link_target(store, oid))
+
+
+def in_store_order(store: ObjectStore, files: Files) -> Iterator[tuple[bytes, Entry]]:
+    """The files so that what lies together is read together, and where it lies is asked for many at a time."""
+    listing = iter(files.items())
+    while group := list(itertools.islice(listing, AT_ONCE)):
+        rows = store.look_up(entry.oid for _, entry in group)
+        places = {oid: (row.pack, row.offset, row.within) for oid, row in rows.items()}
+        yield from sorted(group, key=lambda item: places.get(item[1].oid, NOWHERE))
+    store.look_up(())
 
 
 def write_file(store: ObjectStore, tree: DirTree, path: bytes, entry: Entry, mode: int, *, sync: bool = False) -> None:

@@ -52,7 +52,7 @@ def _checkout(repo: Repository, version: AgentVersion, directory: str) -> Checke
     vfs.make_dir(temporary, 0o755)
     try:
         with DirTree(vfs, temporary, 0o755) as tree:
-            for number, (path, entry) in enumerate(files.items()):
+            for number, (path, entry) in enumerate(materialise.in_store_order(repo.store, files)):
                 repo.home.progress("writing", number, len(files))
                 materialise.write_file(repo.store, tree, path, entry, materialise.plain_mode(entry))
         vfs.rename(temporary, target)

@@ -88,7 +88,7 @@ class ObjectStore:
 
     def require(self, oid: bytes) -> ObjectRow:
         """Where an object lies; ChecksumMismatch if it is missing."""
-        row = self.find(oid)
+        row = self._near.get(oid) or self.find(oid)
         if row is None:
             raise ChecksumMismatch(
                 f"object {oid.hex()} of agent {self.place.agent} is missing",

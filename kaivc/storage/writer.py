@@ -57,6 +57,7 @@ class StoreWriter:
         self._links: dict[bytes, Link] = {}
         self._small: dict[bytes, tuple[int, bytes, bytes]] = {}
         self._small_size = 0
+        self._nothing: bool | None = None
         self._moved: list[tuple[str, ObjectRow, int]] = []
         self._adopted: list[tuple[str, int, int]] = []
         self._numbers: dict[str, int] = {}
@@ -77,7 +78,11 @@ class StoreWriter:
 
     def contains(self, oid: bytes) -> bool:
         """Whether the object is stored, or will be."""
-        return oid in self._new or oid in self._small or self._store.find(oid) is not None
+        if oid in self._new or oid in self._small:
+            return True
+        if self._nothing is None:  # under the agent's lock no other writer adds to it
+            self._nothing = not index.packs(self._store.catalog, self._place.agent_id)
+        return not self._nothing and self._store.find(oid) is not None
 
     def put(self, kind: Kind, data: bytes, like: bytes | None = None) -> ObjectId:
         """Add a whole object; its id. ``like`` is the id of one that perhaps holds most of it: the one before it."""
