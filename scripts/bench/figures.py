@@ -52,7 +52,8 @@ def _place(file: str, line: int, name: str) -> str:
     at = file.rpartition("/kaivc/")
     if at[1]:
         return f"kaivc/{at[2]}:{line} {name}"
-    return name if file in ("~", "") else f"{file.rpartition('/')[2]}:{line} {name}"
+    place = name if file in ("~", "") else f"{file.rpartition('/')[2]}:{line} {name}"
+    return place.replace("<", "").replace(">", "")  # "<built-in method posix.open>" is no markup
 
 
 def middle(runs: Sequence[dict[str, Any]], *keys: str) -> float | None:
