@@ -50,6 +50,31 @@ def _prefix_parameters(prefix: int, size: int) -> zstandard.ZstdCompressionParam
     )
 
 
+TEXT = (
+    b"object \ntype commit\ntag /v1.0.0\ntagger  <@> 17 +0000\n\n"
+    b"tree \nparent \nauthor  <@> 17\ncommitter  <@> 17 +0000\n\n\n\n"
+    b"Kai-Format: 1\nKai-Version: 1.0.0\nKai-Parent-Version: 1.0.0\nKai-Snapshot-Type: manual\n"
+    b"Kai-State-Checksum: sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n"
+    b"Kai-Config-Checksum: sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n"
+)
+"""What commits and tags have in common; part of the format, so that each of them stands alone. It never changes."""
+
+
+@lru_cache(maxsize=4)
+def _text_compressor(level: int) -> zstandard.ZstdCompressor:
+    return zstandard.ZstdCompressor(level=level, dict_data=_raw(TEXT), write_checksum=False, write_content_size=True)
+
+
+@lru_cache(maxsize=1)
+def _text_decompressor() -> zstandard.ZstdDecompressor:
+    return _decompressor_after(TEXT)
+
+
+def compress_text(data: bytes | memoryview, level: int) -> bytes:
+    """One zstd frame of ``data`` that refers to ``TEXT``."""
+    return _text_compressor(level).compress(data)
+
+
 def _raw(prefix: bytes) -> zstandard.ZstdCompressionDict:
     return zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
@@ -78,7 +103,10 @@ def decompress(frame: bytes, size: int, prefix: bytes | None = None) -> bytes:
         stated = zstandard.frame_content_size(frame)
         if stated != size or not size:  # nothing is compressed to hold nothing
             raise ChecksumMismatch(f"a zstd frame states {stated} bytes where {size} are recorded")
-        decoder = _decompressor() if prefix is None else _decompressor_after(prefix)
+        if prefix is TEXT:
+            decoder = _text_decompressor()
+        else:
+            decoder = _decompressor() if prefix is None else _decompressor_after(prefix)
         data = decoder.decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ChecksumMismatch(f"a zstd frame cannot be read: {error}") from error

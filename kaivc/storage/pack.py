@@ -97,12 +97,14 @@ class Codec(IntEnum):
     """How a payload is encoded.
 
     ZSTD_PREFIX: as a frame that refers to the content of another record, its base. PLANES: as an array of numbers.
+    ZSTD_TEXT: as a frame that refers to a text which is part of the format.
     """
 
     RAW = 0
     ZSTD = 1
     ZSTD_PREFIX = 2
     PLANES = 3
+    ZSTD_TEXT = 4
 
 
 CODECS = frozenset(int(codec) for codec in Codec)
@@ -180,9 +182,10 @@ def encode(kind: int, id_: bytes, data: bytes | memoryview, level: int) -> bytes
         if sum(lengths) < PAYS * len(data):
             return _record(kind, Codec.PLANES, {**fields, int(Key.PLANES): lengths}, b"".join(parts))
     if kind != RecordKind.OP and len(data) > 3 * MIN_GAIN:
-        frame = compression.compress(data, level)
+        is_text = kind in (RecordKind.COMMIT, RecordKind.TAG)
+        frame = compression.compress_text(data, level) if is_text else compression.compress(data, level)
         if len(frame) + MIN_GAIN < len(data):
-            codec, payload = Codec.ZSTD, frame
+            codec, payload = Codec.ZSTD_TEXT if is_text else Codec.ZSTD, frame
     return _record(kind, codec, fields, payload)
 
 
@@ -267,6 +270,8 @@ class PackReader:
         data = self.stored(header, record)
         if header.codec == Codec.RAW:
             return data
+        if header.codec == Codec.ZSTD_TEXT:
+            return compression.decompress(data, header.size, compression.TEXT)
         if header.base is not None and not base:
             raise _damaged(self.path, header.where.offset, "what it is encoded with is empty")
         if header.codec == Codec.PLANES:

@@ -1,5 +1,6 @@
 """The pages of docs/format hold a reader; it reads what kaivc wrote, and never imports kaivc."""
 
+import hashlib
 import inspect
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from kaivc.layout import Layout
+from kaivc.storage import compression
 from kaivc.storage.pack import MAGIC, Codec, scan
 from tests.conftest import ROOT, require_tool
 from tests.engine.homes import copy
@@ -227,6 +229,15 @@ def codecs(home: Path) -> set[int]:
             end = path.stat().st_size
             found |= {header.codec for header in scan(file.fileno(), str(path), len(MAGIC), end)}
     return found
+
+
+def test_the_text_that_commits_and_tags_need_is_the_one_of_the_page():
+    done = read(reader() + "import sys\nsys.stdout.buffer.write(TEXT)")
+    assert done.stdout.encode() == compression.TEXT
+    digest = hashlib.sha256(compression.TEXT).hexdigest()
+    assert digest == "bebc3f49be809b22ee2a6981a3e8093fe05ba3e446801d3badab296616b598f5", (
+        "it never changes: packs that are there need it"
+    )
 
 
 def told_verbs() -> set[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgpack
 import zstandard
 
-from kaivc.storage.compression import compress_after
+from kaivc.storage.compression import compress_after, compress_text
 from kaivc.storage.gitobjects import SHA256, Commit, Kind, encode_commit
 from kaivc.storage.pack import Codec, RecordKind
 from tests.faults.hostile.forge import AGENT, EVE, NOTHING, TIME, Forge, record, tree_bytes, whole
@@ -504,6 +504,10 @@ def _frame_after(change: Callable[[bytes], bytes], size: int = len(TEXT) + 1) ->
 
 
 BASES = [
+    Case("text: a file", _record(compress_text(TEXT, 1), len(TEXT), Codec.ZSTD_TEXT)),
+    Case("text: a frame that needs none", _record(_frame(b"x" * 1000), 999, Codec.ZSTD_TEXT)),
+    Case("text: a bomb of 1 GiB", _record(_bomb(1 << 30), 1000, Codec.ZSTD_TEXT)),
+    Case("text: garbage", _record(b"no frame at all", 1000, Codec.ZSTD_TEXT)),
     Case("base: not there", _after(lambda _: NOTHING, 1)),
     Case("base: no id", _after(lambda _: b"", 1)),
     Case("base: other bytes", _after(lambda it: it.blob(b"something else entirely\n" * 100), 1)),
