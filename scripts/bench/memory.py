@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from scripts.bench import figures, folders
+from scripts.bench import figures
 from scripts.bench.meter import Meter, ProgramFailed
 from scripts.bench.startup import program
 
@@ -61,7 +61,6 @@ def run(case: str, size: str, place: str) -> dict[str, Any]:
                 found["commands"][title] = {"failed": str(error)}
                 continue
         found["commands"][title] = figures.summary([lap])
-    folders.remove(root)
     return found
 
 

@@ -64,6 +64,8 @@ def _head(results: Results) -> str:
         names = ", ".join(name for name, its in sources.items() if _key(its) == _key(source))
         state = "with changes that are not committed" if source["dirty"] else "clean"
         lines.append(f"- kaivc at commit {source['commit'][:12]} ({state}), {source['date']}: {names}")
+    costs = [f"{name} {it['create_us']:.0f} us" for name, it in results.sections.items() if "create_us" in it]
+    lines.append(f"- CPU of making one small file on this disk, before each section: {', '.join(costs) or NONE}")
     versions = [f"{name} {its['version'] or '(not installed)'}" for name, its in results.systems.items()]
     lines.append(f"- systems: {', '.join(versions)}")
     return "\n".join([*lines, ""])

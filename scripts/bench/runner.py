@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.bench import folders, machine, memory, systems, workloads
+from scripts.bench import disk, folders, machine, memory, systems, workloads
 from scripts.bench.results import LEFT_OUT, Results
 from scripts.bench.workloads.releases import NoReleases
 
@@ -55,15 +55,22 @@ class Runner:
         """Every section that is planned; the results are kept after each task."""
         with _scratch(self._plan.scratch) as scratch:
             self._scratch = scratch
+            disk.spread(scratch)
             self._probe()
             self._keep(self._results)
             for number, section in enumerate(self._plan.sections):
                 began = time.monotonic()
+                create = disk.creation(scratch)
                 # What one section leaves of its share the next ones have.
                 self._until = began + (self._end - began) / (len(self._plan.sections) - number)
                 for found in self._history(section) if section in HISTORIES else self._alone(section):
                     seconds = round(time.monotonic() - began)
-                    self._results.sections[section] = {"source": machine.source(ROOT), "seconds": seconds, **found}
+                    self._results.sections[section] = {
+                        "source": machine.source(ROOT),
+                        "seconds": seconds,
+                        "create_us": create,
+                        **found,
+                    }
                     self._keep(self._results)
 
     # ------------------------------------------------------------ sections
@@ -133,7 +140,7 @@ class Runner:
     # ------------------------------------------------------------ one task
 
     def _task(self, system: str, task: Mapping[str, Any], limit: float) -> dict[str, Any]:
-        """Run a task in a new place that goes afterwards; what it found, or why it found nothing."""
+        """Run a task in a new place; what it found, or why it found nothing."""
         left = self._until - time.monotonic()
         if left < ENOUGH:
             return {"failed": LEFT_OUT}
@@ -141,7 +148,7 @@ class Runner:
         try:
             return self._child(system, {**task, "size": self._plan.size, "place": place, "limit": min(limit, left)})
         finally:
-            folders.remove(place)
+            disk.retire(place)
 
     def _child(self, system: str, task: dict[str, Any]) -> dict[str, Any]:
         place, limit = task["place"], task["limit"]
