@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from typing import Self
@@ -94,9 +94,10 @@ class Notes:
         caches.put_seals(db, repo.id, self.seals.values())
         for row in self.used.values():
             caches.put_view(db, repo.id, row)
-        for inode in self.gone:
-            repo.seals.pop(inode, None)
-        repo.seals.update(self.seals)
+        if "seals" in vars(repo):  # else they are read when they are asked for
+            for inode in self.gone:
+                repo.seals.pop(inode, None)
+            repo.seals.update(self.seals)
 
     def keep(self, repo: Repository) -> None:
         """Write all of it, in a transaction of its own; it need not be durable."""
@@ -241,7 +242,8 @@ class View:
         finally:
             vfs.close(root)
         row = ViewRow(self._version.tag, 0, repo.home.clock.now_ns(), own, repo.home.boot, repo.home.boot)
-        self._seal(self._statuses(), row, notes)
+        with suppress(FileNotFoundError):  # it went away: the next look makes it again
+            self._seal(self._looked_over(), row, notes)
 
     def _write_meta(self, tree: DirTree, name: bytes = META_FILE) -> None:
         fd = tree.vfs.create(name, 0o600, at=tree.fd)
@@ -305,7 +307,7 @@ class View:
                     fresh[path] = status
         if not problems and (fresh or full):
             now = self._repo.home.clock.now_ns()
-            self._seal(fresh, known._replace(verified_ns=now, seen=boot) if full else known, notes)
+            self._seal(fresh.items(), known._replace(verified_ns=now, seen=boot) if full else known, notes)
         return problems
 
     def mismatch(self, problems: list[Problem]) -> ViewDamaged:
@@ -387,18 +389,27 @@ class View:
     # ------------------------------------------------------------ seals
 
     def _statuses(self) -> dict[bytes, os.stat_result]:
+        """What is there; nothing if any of it went away meanwhile."""
         try:
-            return dict(_walk(os.fsencode(self.path), b""))
+            return dict(self._looked_over())
         except FileNotFoundError:
             return {}
+
+    def _looked_over(self) -> Iterator[tuple[bytes, os.stat_result]]:
+        try:
+            yield from _walk(os.fsencode(self.path), b"")
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise self.mismatch([Problem(".", "a readable directory", str(error.strerror))]) from error
 
-    def _seal(self, statuses: dict[bytes, os.stat_result], row: ViewRow, notes: Notes | None = None) -> None:
+    def _seal(
+        self, statuses: Iterable[tuple[bytes, os.stat_result]], row: ViewRow, notes: Notes | None = None
+    ) -> None:
         if self._repo.home.read_only:
             return  # the next look reads it again
         into = notes or Notes()
-        for path, status in statuses.items():
+        for path, status in statuses:
             into.seals[status.st_dev, status.st_ino] = _seal(status, self._oid(path))
         into.used[row.tag] = row
         if notes is None:
@@ -407,7 +418,7 @@ class View:
     def note_use(self, notes: Notes | None = None) -> None:
         """Note that the view was used."""
         if notes is None or self._version.tag not in notes.used:
-            self._seal({}, self._row(), notes)
+            self._seal((), self._row(), notes)
 
 
 class _Donor:

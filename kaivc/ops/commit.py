@@ -140,6 +140,7 @@ class _Committer:
             )
             oid = versions.write_commit(writer, draft, repo.store)
             landed = self._land(writer, capture, draft, number, oid, op_id)
+            capture.known.clear()  # the catalog has it
         with intents.landed(f"{repo.name} {number.tag} is committed as {oid.hex()[:12]}"):
             intents.finish(repo, guarded=True, evict=True)
             changes = trees.compare(self._base, capture.files)

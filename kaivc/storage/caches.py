@@ -98,7 +98,7 @@ def put_seals(db: sqlite3.Connection, agent: int, rows: Iterable[Seal]) -> None:
     """Write seals."""
     db.executemany(
         "INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(agent, *row, checksum(*row)) for row in rows],
+        ((agent, *row, checksum(*row)) for row in rows),
     )
 
 

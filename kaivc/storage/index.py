@@ -140,7 +140,7 @@ def put_objects(db: sqlite3.Connection, agent: int, rows: Iterable[ObjectRow]) -
     """Write objects' rows; one that is there stays."""
     db.executemany(
         "INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(agent, *row, checksum(*row)) for row in rows],
+        ((agent, *row, checksum(*row)) for row in rows),
     )
 
 

@@ -350,6 +350,8 @@ class StoreWriter:
 
     def append_op(self, record: bytes) -> None:
         """Append an op record behind its transaction; it rides on the next sync, the catalog holds it until then."""
+        self._new.clear()  # the catalog knows what was added
+        self._links.clear()
         pack = self._open_pack()
         try:
             pack.writer.add(RecordKind.OP, journal.digest_op(record), record, self._store.settings.compress_level)
