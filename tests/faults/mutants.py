@@ -64,6 +64,7 @@ def _catalog_before_pack(patch: pytest.MonkeyPatch) -> None:
 
     def late(self: StoreWriter) -> None:
         # Everything as if it were synced: the catalog is told of bytes that are on their way.
+        self._add_small()
         self._append_missing_ops(self._open_pack())
         self._open_pack().writer.flush()
         self._open_pack().writer.synced = self._open_pack().writer.end

@@ -47,7 +47,7 @@ EXTRA = 256 << 20
 """Bytes of memory that reads of a damaged home may take beyond those of whole ones."""
 PAGE = 4096
 WAL_HEAD, FRAME_HEAD = 32, 24
-CONTENT = (RecordKind.BLOB, RecordKind.CHUNK, RecordKind.CHUNK_LIST)
+CONTENT = (RecordKind.BLOB, RecordKind.CHUNK, RecordKind.CHUNK_LIST, RecordKind.BLOCK)
 """What a view has a copy of."""
 
 
@@ -68,7 +68,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Region:
-    """Bytes of a file that belong together; ``kind`` and ``oid`` are those of a pack's record.
+    """Bytes of a file that belong together; ``kind`` and ``oids`` are those of a pack's record, of all in a block.
 
     What lies behind the committed end of a pack is not ``named`` by anything.
     """
@@ -76,7 +76,7 @@ class Region:
     start: int
     end: int
     kind: int = 0
-    oid: bytes = b""
+    oids: tuple[bytes, ...] = ()
     named: bool = True
 
 
@@ -293,10 +293,14 @@ class Patient:
 
     def _holding(self, agent: str, region: Region) -> list[Read]:
         """The reads that concern a version which holds a record, or a backup."""
-        tags = {tag for tag, _ in self.holders.get((agent, region.oid), set())}
+        tags = {tag for tag, _ in self._held(agent, region)}
         words = {*tags, "verify", "load", "versions"} if tags else {"backup", "current"}
         mine = [it for it in self.reads if it.name.endswith(f" {agent}")]
-        return [it for it in mine if words & set(it.name.split())] if region.oid else []
+        return [it for it in mine if words & set(it.name.split())] if region.oids else []
+
+    def _held(self, agent: str, region: Region) -> set[tuple[str, str | None]]:
+        """The versions and paths that need what lies there."""
+        return {one for oid in region.oids for one in self.holders.get((agent, oid), set())}
 
     # ------------------------------------------------------------ one case
 
@@ -367,7 +371,7 @@ class Patient:
             tally.failures.append(f"{case}: fsck says that all is well: {hit}")
         if region.kind and region.named and found.ok:
             tally.failures.append(f"{case}: fsck sees nothing of a record of kind {region.kind}")
-        if region.oid and case.bit >= 0:
+        if region.oids and case.bit >= 0:
             unnamed = self._unnamed(case, region, found)
             if unnamed:
                 tally.failures.append(f"{case}: fsck does not name {unnamed}; it says {found.all}")
@@ -378,7 +382,7 @@ class Patient:
 
     def _unnamed(self, case: Case, region: Region, found: Fscked) -> set[tuple[str, str | None]]:
         agent = case.path.split("/")[1]
-        wanted = self.holders.get((agent, region.oid), set())
+        wanted = self._held(agent, region)
         said = [it for it in found.all if it.agent == agent]
         return {one for one in wanted if not any(_names(it, *one) for it in said)}
 
@@ -401,9 +405,10 @@ def _records(path: Path, committed: int) -> Iterator[Region]:
         end = len(MAGIC)
         for item in packscan.survey(reader, end, size):
             if not isinstance(item, Gap):
-                kind, oid = item.header.kind, item.header.id
-                oid = oid if kind not in (RecordKind.OP, RecordKind.FOOTER) else b""
-                yield Region(item.header.where.offset, item.end, kind, oid, item.end <= committed)
+                kind, oids = item.header.kind, (item.header.id,)
+                if kind in (RecordKind.OP, RecordKind.FOOTER, RecordKind.BLOCK):
+                    oids = tuple(it.id for it in item.header.members)
+                yield Region(item.header.where.offset, item.end, kind, oids, item.end <= committed)
                 end = item.end
         if end < size:
             yield Region(end, size, named=False)
