@@ -139,7 +139,9 @@ class _Walk:
         changed = 1 if self._fixed else self._changed(buffer, start, end, ended=ended)
         if not changed:
             return self._cut(buffer, start, end, pieces)
-        for id_, size in self._old[self._at : self._at + changed]:
+        pieces.append(Piece(found, data, id_, False))
+        start += size
+        for id_, size in self._old[self._at + 1 : self._at + changed]:
             data = buffer[start : start + size]
             pieces.append(Piece(chunk_id(data), data, id_, False))
             start += size

@@ -58,7 +58,8 @@ def versions_of(workspace: Path, count: int) -> Iterator[dict[str, bytes]]:
 
 
 def test_every_version_comes_back_and_costs_little(agent: Agent, tmp_path: Path) -> None:
-    grown, truth = [], {}
+    grown: list[int] = []
+    truth: dict[str, dict[str, bytes]] = {}
     for files in versions_of(agent.workspace, 9):
         before = room(agent) if truth else 0
         truth[str(agent.commit(bump="minor").version)] = files
