@@ -1,7 +1,8 @@
 """Records that are encoded with another one: which base a new one takes, and how contents are read through bases.
 
-Versions of one thing make a chain of up to ``CHAIN`` records. Record n has as base the one at n without its lowest bit
-(a skip-delta), so that at most six bases lie below any record. A base is named by id, never by place.
+Versions of one thing make a chain of up to ``CHAIN`` records. Record n has as base the one at n with its lowest octal
+digit that is not 0 made one less (a skip-delta), so that at most 14 bases lie below any record. A base is named by id,
+never by place.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ KEPT = 8 << 20
 """Bytes of contents that are kept decoded."""
 SMALLEST = 64
 """Bytes of content below which a base does not pay: its id alone takes half as many."""
-DEEPEST = CHAIN.bit_length()
+
+
+def weight(ordinal: int) -> int:
+    """How many bases lie below a record of this ordinal, at most: the sum of its two octal digits."""
+    return (ordinal >> 3) + (ordinal & 7)
+
+
+DEEPEST = weight(CHAIN - 1) + 1
 """So many steps lead out of any chain that is as it must be."""
 
 
@@ -96,10 +104,10 @@ def decode(found: Found, look: Callable[[bytes], Found], known: Contents) -> byt
 def require_base(record: Header, base: Header) -> None:
     """Raise ChecksumMismatch unless one record may be encoded with the other.
 
-    An ordinal has some of the bits of those above it, so that no chain is longer than there are bits, or comes back.
+    The weights of ordinals fall from one to the next, so that no chain is longer than the largest, or comes back.
     """
     why = ""
-    if base.ordinal == record.ordinal or base.ordinal & ~record.ordinal:
+    if weight(base.ordinal) >= weight(record.ordinal):
         why = f"has the ordinal {base.ordinal}, it itself {record.ordinal}"
     elif base.size > MAX_BASE:
         why = f"has {base.size} bytes"
@@ -140,7 +148,7 @@ def choose(like: bytes, link: Callable[[bytes], Link | None]) -> tuple[Link, int
         return None
     ordinal = at.ordinal + 1
     for _ in range(DEEPEST):
-        if at.ordinal < ordinal and not at.ordinal & ~ordinal:
+        if weight(at.ordinal) < weight(ordinal):
             return at, ordinal
         below = link(at.base) if at.base is not None else None
         if below is None:

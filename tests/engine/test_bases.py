@@ -35,7 +35,7 @@ def history(agent: Agent, seed: int, count: int) -> dict[str, Files]:
         "state.json": chance.randbytes(3000),
         "src/a.py": b"a = 1\n" * 40,
         "src/deep/b.py": chance.randbytes(300),
-        "state/large": chance.randbytes(200_000),
+        "state/large": chance.randbytes(700_000),
     }
     truth: dict[str, Files] = {}
     for number in range(count):

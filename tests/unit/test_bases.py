@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from kaivc.errors import ChecksumMismatch
 from kaivc.storage import compression
-from kaivc.storage.bases import DEEPEST, Contents, Link, choose
+from kaivc.storage.bases import DEEPEST, Contents, Link, choose, weight
 from kaivc.storage.pack import CHAIN, MAX_BASE, Base, Codec, PackReader, RecordKind, encode_after, read_header
 
 OID = bytes(range(32))
 
 
-def test_the_nth_takes_the_one_at_n_without_its_lowest_bit_and_the_64th_begins_anew() -> None:
+def test_the_nth_takes_the_one_with_its_lowest_octal_digit_made_one_less_and_the_64th_begins_anew() -> None:
     links: dict[bytes, Link] = {b"0": Link(b"0", 1, 100, None, 0)}
     depth = {b"0": 0}
     for number in range(1, 200):
@@ -28,10 +28,11 @@ def test_the_nth_takes_the_one_at_n_without_its_lowest_bit_and_the_64th_begins_a
             continue
         base, given_ordinal = found
         assert given_ordinal == ordinal
-        assert int(base.id) == number - (ordinal & -ordinal)
+        assert int(base.id) == number - (1 if ordinal % 8 else 8)
         links[b"%d" % number] = Link(b"%d" % number, 1, 100, base.id, ordinal)
         depth[b"%d" % number] = depth[base.id] + 1
-    assert max(depth.values()) == DEEPEST - 1 == 6
+    assert max(depth.values()) == DEEPEST - 1 == 14
+    assert all(depth[oid] == weight(link.ordinal) for oid, link in links.items())
 
 
 @given(st.dictionaries(st.integers(0, 20), st.tuples(st.integers(0, 20), st.integers(0, 70)), min_size=1))
@@ -41,8 +42,7 @@ def test_whatever_links_there_are_the_choice_ends_and_fits(table: dict[int, tupl
         if (found := choose(like, links.get)) is not None:
             base, ordinal = found
             assert 0 < ordinal < CHAIN
-            assert base.ordinal < ordinal
-            assert not base.ordinal & ~ordinal
+            assert weight(base.ordinal) < weight(ordinal)
 
 
 @given(st.binary(min_size=1, max_size=3000), st.binary(max_size=3000), st.integers(0, 3000), st.integers(1, 60))
