@@ -126,6 +126,7 @@ class _Walk:
         self._bases: dict[bytes, ObjectRow] = {}
 
     def run(self, start: AgentVersion) -> Ancestry:
+        self._store.forget()
         commits: list[AgentVersion] = []
         tags: dict[ObjectId, Tag] = {}
         oid: ObjectId | None = start.oid

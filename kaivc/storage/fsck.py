@@ -88,6 +88,7 @@ def agents(db: sqlite3.Connection) -> list[AgentRow]:
 def check_agent(store: ObjectStore, db: sqlite3.Connection, agent: AgentRow, progress: Progress) -> AgentCheck:
     """Packs, index, objects, op records, reflog and refs of one agent."""
     check = AgentCheck(agent.name)
+    store.forget()
     packs = Packs(check, store, db, progress)
     packs.run()
     for oid, cause in check.causes.items():

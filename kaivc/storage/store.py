@@ -162,6 +162,8 @@ class ObjectStore:
         self._trees.clear()
         self._texts.clear()
         self.flat.clear()
+        self.contents.clear()
+        self._blocks.clear()
 
     def _keep(self, oid: ObjectId, text: Commit | Tag) -> None:
         if len(text.message) > SHORT_TEXT:

@@ -47,6 +47,7 @@ class Copier:
         except (FileNotFoundError, StorageFailed, UnknownFormat) as error:
             self.left[name] = str(error)
             return
+        self._store.forget()  # what is copied is what was looked at
         try:
             problem = self._problem(reader, [row for group in wanted for row in group], chain)
             if problem is not None:

@@ -134,6 +134,24 @@ def test_a_block_lives_while_any_of_it_does_and_counts_once(tmp_path: Path) -> N
     home.close()
 
 
+def test_what_was_read_before_the_rot_hides_it_from_no_check(tmp_path: Path) -> None:
+    path, files = tmp_path / "home", many(4, 12)
+    home = make_home(path, "sha256", **SOON)
+    agent = home.new("bot")
+    commit(agent, files)
+    write(agent.workspace, many(5, 30))
+    agent.rollback("v1.0.0")
+    assert checked_out(agent, "v1.0.0", tmp_path / "out") == files
+    row = shared(agent)[0]
+    (pack,) = [it for it in index.packs(agent.repository.catalog, agent.repository.id) if it.id == row.pack]
+    flip(Path(agent.repository.layout.pack("bot", pack.name)), row.offset + row.length - 12)
+    assert not agent.verify("v1.0.0").ok
+    assert not home.fsck().ok
+    with pytest.raises(ChecksumMismatch):
+        home.new("fork", source="bot@v1.0.0")
+    home.close()
+
+
 @pytest.mark.parametrize("where", ["header", "payload"])
 def test_a_damaged_block_takes_along_all_that_lies_in_it_and_comes_back(tmp_path: Path, where: str) -> None:
     path, files = tmp_path / "home", many(3, 40)

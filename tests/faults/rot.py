@@ -405,7 +405,8 @@ def _records(path: Path, committed: int) -> Iterator[Region]:
         end = len(MAGIC)
         for item in packscan.survey(reader, end, size):
             if not isinstance(item, Gap):
-                kind, oids = item.header.kind, (item.header.id,)
+                kind = item.header.kind
+                oids: tuple[bytes, ...] = (item.header.id,)
                 if kind in (RecordKind.OP, RecordKind.FOOTER, RecordKind.BLOCK):
                     oids = tuple(it.id for it in item.header.members)
                 yield Region(item.header.where.offset, item.end, kind, oids, item.end <= committed)

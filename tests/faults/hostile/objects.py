@@ -551,7 +551,7 @@ BASES = [
 
 SMALLS = [b"one\n" * 9, b"two\n" * 9, b"three\n" * 9]
 IDS = [SHA256.hash(Kind.BLOB, data) for data in SMALLS]
-ROWS = [(IDS[0], 1, 36, 0), (IDS[1], 1, 36, 36), (IDS[2], 1, 54, 72)]
+ROWS: list[tuple[bytes, int, int, int]] = [(IDS[0], 1, 36, 0), (IDS[1], 1, 36, 36), (IDS[2], 1, 54, 72)]
 MEMBERS: list[object] = [[1, IDS[0], 36], [1, IDS[1], 36], [1, IDS[2], 54]]
 
 
