@@ -288,12 +288,13 @@ class View:
         """
         known, boot = self._row(), self._repo.home.boot
         full = full or not boot or known.seen != boot
+        seals = {} if full else self._repo.seals
         statuses = self._statuses()
         if not statuses and not self.exists():
             return []  # dropped meanwhile: it comes back from the store when asked for
         expected = self._expected()
         problems = [Problem(os.fsdecode(path), None, "an extra file") for path in sorted(statuses.keys() - expected)]
-        doubtful = expected if full else self._unsealed(statuses, self._repo.seals, small=small)
+        doubtful = expected if full else self._unsealed(statuses, seals, small=small)
         if doubtful and not full:
             doubtful = self._unsealed(statuses, self._repo.seals_anew(), small=small)
         fresh: dict[bytes, os.stat_result] = {}

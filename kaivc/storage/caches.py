@@ -91,7 +91,12 @@ def seals(catalog: Catalog, agent: int) -> dict[tuple[int, int], Seal]:
         "SELECT dev, inode, oid, size, mode, mtime_ns, ctime_ns, checksum FROM seals WHERE agent = ?",
         (agent,),
     )
-    return {(row[0], row[1]): Seal(*row[:-1]) for row in rows if checksum(*row[:-1]) == row[-1]}
+    found: dict[tuple[int, int], Seal] = {}
+    while rows:
+        *fields, stored = rows.pop()  # let go of one by one: there may be very many
+        if checksum(*fields) == stored:
+            found[fields[0], fields[1]] = Seal(*fields)
+    return found
 
 
 def put_seals(db: sqlite3.Connection, agent: int, rows: Iterable[Seal]) -> None:
