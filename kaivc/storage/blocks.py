@@ -16,7 +16,10 @@ GIT_KINDS = frozenset([1, 2, 3, 4])
 
 
 class Member(NamedTuple):
-    """An object of a block: a git object of ``size`` bytes that begins at byte ``within`` of the block's content."""
+    """An object of a block: a git object of ``size`` bytes that begins at byte ``within`` of the block's content.
+
+    None is empty, so that its place tells it from the others.
+    """
 
     kind: int
     id: bytes
@@ -38,7 +41,7 @@ def parse(found: object, size: int) -> tuple[Member, ...] | None:
         if not isinstance(it, list) or [type(value) for value in it] != [int, bytes, int]:
             return None
         kind, id_, length = it
-        if kind not in GIT_KINDS or not id_ or length < 0:
+        if kind not in GIT_KINDS or not id_ or length <= 0:
             return None
         members.append(Member(kind, id_, length, at))
         at += length

@@ -135,7 +135,8 @@ class StoreWriter:
     def _add(
         self, kind: RecordKind, id_: bytes, data: bytes | memoryview, size: int, like: bytes | None = None
     ) -> None:
-        if like is None and kind == RecordKind.BLOB and len(data) <= blocks.SMALL and isinstance(data, bytes):
+        small = 0 < len(data) <= blocks.SMALL  # where an empty one lies, the next one begins
+        if like is None and kind == RecordKind.BLOB and small and isinstance(data, bytes):
             self._gather(kind, id_, data)
             return
         self._add_record(kind, id_, data, size, like)

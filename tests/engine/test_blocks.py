@@ -83,9 +83,19 @@ def test_one_or_two_small_files_have_records_of_their_own(tmp_path: Path) -> Non
     commit(agent, {"a": b"a\n", "b": b"b\n", "c": b"c\n"}, bump="minor")
     assert not shared(agent)
     commit(agent, {"d": b"d\n", "e": b"e\n", "f": b"f\n", "g": b""}, bump="minor")
-    assert {row.size for row in shared(agent)} == {0, 2}
-    assert len(shared(agent)) == 4
+    assert {row.size for row in shared(agent)} == {2}
+    assert len(shared(agent)) == 3
     assert agent.verify().ok
+
+
+def test_an_empty_file_lies_in_no_block(tmp_path: Path) -> None:
+    """It would begin where the next one begins, and one of the two would be taken for the other."""
+    agent = make_home(tmp_path / "home").new("bot")
+    commit(agent, {"a": b"", "b": b"b\n", "c": b"c\n", "d": b"d\n", "e": b"e\n"})
+    assert len(shared(agent)) == 4
+    found = fsck(tmp_path / "home")
+    assert found.ok, said(found)
+    assert blocks.parse([[1, b"x" * 32, 0], [1, b"y" * 32, 2]], 2) is None
 
 
 def test_what_waits_for_a_block_is_there_already(tmp_path: Path) -> None:
