@@ -404,9 +404,7 @@ class View:
         except OSError as error:
             raise self.mismatch([Problem(".", "a readable directory", str(error.strerror))]) from error
 
-    def _seal(
-        self, statuses: Iterable[tuple[bytes, os.stat_result]], row: ViewRow, notes: Notes | None = None
-    ) -> None:
+    def _seal(self, statuses: Iterable[tuple[bytes, os.stat_result]], row: ViewRow, notes: Notes | None = None) -> None:
         if self._repo.home.read_only:
             return  # the next look reads it again
         into = notes or Notes()
