@@ -60,7 +60,7 @@ def finish(repo: Repository, *, guarded: bool = False, live: bool = False, evict
             _restore(repo, row, guarded=guarded, live=live)
             # Synced: done again after a power cut it would undo what the agent wrote since.
             with repo.catalog.transaction() as db:
-                journal.drop_intents(db, [row.id])
+                journal.drop_intents(db, repo.id, [row.id])
             _clean_up(repo, row.payload)
         elif row.kind in EFFECTS:
             EFFECTS[row.kind](repo, notes, sync=moved_workspace)
@@ -71,7 +71,7 @@ def finish(repo: Repository, *, guarded: bool = False, live: bool = False, evict
     quick = [row.id for row in rows if row.kind in EFFECTS]
     if quick:
         with repo.catalog.transaction(durable=False) as db:
-            journal.drop_intents(db, quick)
+            journal.drop_intents(db, repo.id, quick)
             notes.write(repo, db)
     return [row.kind for row in rows]
 
@@ -86,7 +86,7 @@ def _relocate(repo: Repository, rows: list[IntentRow]) -> None:
         if row.kind in RELOCATIONS:
             RELOCATIONS[row.kind](repo, row.payload)
             with repo.catalog.transaction() as db:
-                journal.drop_intents(db, [row.id])
+                journal.drop_intents(db, repo.id, [row.id])
 
 
 def _sweep(repo: Repository) -> None:
@@ -215,4 +215,5 @@ def _amend(
     commit = versions.write_commit(writer, draft, repo.store, fold=False)
     update = RefUpdate(name, Exactly(old) if old else Absent(), commit, actor, notes)
     op = Op("backup", repo.new_op_id(), str(actor), now, notes, backup=number)
-    repo.land(writer, [update], op, also=lambda db: journal.drop_intents(db, [intent] if intent is not None else []))
+    done = [intent] if intent is not None else []
+    repo.land(writer, [update], op, also=lambda db: journal.drop_intents(db, repo.id, done))

@@ -203,8 +203,8 @@ class Repository:
 
     def seals_anew(self) -> dict[tuple[int, int], Seal]:
         """The seals as others have written them meanwhile."""
-        self.seals.update(caches.seals(self.catalog, self.id))
-        return self.seals
+        vars(self)["seals"] = found = caches.seals(self.catalog, self.id)
+        return found
 
     @cached_property
     def seals(self) -> dict[tuple[int, int], Seal]:

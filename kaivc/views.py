@@ -126,7 +126,11 @@ class View:
         known = self._known()
         if not self.exists() or (known is None and self.check(full=True, notes=notes)):
             self.build(notes)
-        elif known is not None and (not known.seen or known.seen != self._repo.home.boot):
+            return
+        if os.stat(self.path).st_mode & stat.S_IWUSR:  # what made it was cut just before that
+            with suppress(StorageFailed):  # another member of the group made it
+                self._close_root()
+        if known is not None and (not known.seen or known.seen != self._repo.home.boot):
             self.mend_cut()
 
     def mend_cut(self) -> None:
@@ -236,11 +240,7 @@ class View:
         if os.path.lexists(self.path):
             vfs.remove_tree(self.path)  # not ours, or it would be known
         vfs.rename(temporary, self.path)
-        root = vfs.open_dir(self.path)
-        try:
-            vfs.chmod_fd(root, self._dir_mode())
-        finally:
-            vfs.close(root)
+        self._close_root()
         row = ViewRow(self._version.tag, 0, repo.home.clock.now_ns(), own, repo.home.boot, repo.home.boot)
         with suppress(FileNotFoundError):  # it went away: the next look makes it again
             self._seal(self._looked_over(), row, notes)
@@ -252,6 +252,13 @@ class View:
             tree.vfs.chmod_fd(fd, 0o440 if self._repo.home.shared else 0o400)
         finally:
             tree.vfs.close(fd)
+
+    def _close_root(self) -> None:
+        root = self._repo.vfs.open_dir(self.path)
+        try:
+            self._repo.vfs.chmod_fd(root, self._dir_mode())
+        finally:
+            self._repo.vfs.close(root)
 
     def _close_directories(self, tree: DirTree) -> None:
         directories = {path for name in self.files for path in parents(name)}
@@ -273,10 +280,10 @@ class View:
                 continue
             try:
                 other = versions.of_tag(self._repo, version_ref(self._repo.name, Version.parse(row.tag)))
-                return _Donor(View(self._repo, other), self._repo.seals)
+                return _Donor(View(self._repo, other))
             except (InvalidName, ChecksumMismatch):
                 continue
-        return _Donor(None, {})
+        return _Donor(None)
 
     # ------------------------------------------------------------ check
 
@@ -423,8 +430,10 @@ class View:
 class _Donor:
     """Another view, whose files of equal bytes may be linked instead of written."""
 
-    def __init__(self, view: View | None, seals: dict[tuple[int, int], Seal]) -> None:
-        self._seals = seals
+    def __init__(self, view: View | None) -> None:
+        self._repo = view._repo if view else None  # noqa: SLF001 - its own kind
+        self._asked_anew = False
+        self._linked: set[tuple[int, int]] = set()
         self._paths = {(entry.oid, entry.mode): path for path, entry in view.files.items()} if view else {}
         self._tree = DirTree(view._repo.vfs, view.path) if view else None  # noqa: SLF001 - its own kind
 
@@ -434,7 +443,7 @@ class _Donor:
         if self._tree is None or source is None or entry.mode == SYMLINK:
             return False
         status = self._tree.stat(source)
-        if status is None or self._seals.get((status.st_dev, status.st_ino)) != _seal(status, entry.oid):
+        if status is None or not self._is_sealed(status, entry.oid):
             return False
         old_parent, old_name = self._tree.at(source)
         parent, name = tree.at(path, create=True)
@@ -442,7 +451,19 @@ class _Donor:
             tree.vfs.link(old_name, name, old_parent, parent)
         except StorageFailed:  # a file of another user, or a disk without hard links: written instead
             return False
+        self._linked.add((status.st_dev, status.st_ino))
         return True
+
+    def _is_sealed(self, status: os.stat_result, oid: ObjectId) -> bool:
+        inode = (status.st_dev, status.st_ino)
+        if self._repo is None or inode in self._linked:  # a link changed how it looks
+            return False
+        if self._repo.seals.get(inode) == _looks(status, oid):
+            return True
+        if self._asked_anew:
+            return False
+        self._asked_anew = True  # another process may have linked it, and sealed it again
+        return self._repo.seals_anew().get(inode) == _looks(status, oid)
 
     def __enter__(self) -> Self:
         return self
@@ -531,6 +552,7 @@ def _drop(repo: Repository, tags: list[str], notes: Notes) -> None:
     for tag in tags:
         root = os.fsencode(repo.layout.view(repo.name, tag))
         if not os.path.isdir(root):
+            notes.dropped.add(tag)  # a command was cut that had removed it
             continue
         statuses = _readable(root)
         # Away in one step: a cut removal must not leave half a view under its name.
@@ -574,9 +596,9 @@ def _sealed_again(repo: Repository, shared: dict[tuple[int, int], Seal], notes: 
         root = os.fsencode(repo.layout.view(repo.name, tag))
         if not left or tag in notes.dropped or not os.path.isdir(root):
             continue
-        for _, status in _walk(root, b""):
+        for status in _readable(root).values():
             seal = left.pop((status.st_dev, status.st_ino), None)
-            if seal is not None:
+            if seal is not None and _fits(seal._replace(ctime_ns=status.st_ctime_ns), status):
                 yield _seal(status, ObjectId(seal.oid))
 
 

@@ -174,6 +174,8 @@ def known_files(
             if learnt == boot:
                 found[directory] = listing
                 decoded[directory] = (data, listing)
+    for gone in decoded.keys() - found.keys():
+        decoded.pop(gone, None)
     return found
 
 

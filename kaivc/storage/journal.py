@@ -329,6 +329,6 @@ def decode_rename(payload: bytes) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def drop_intents(db: sqlite3.Connection, numbers: list[int]) -> None:
-    """Forget intents that are done."""
-    db.executemany("DELETE FROM intents WHERE id = ?", [(number,) for number in numbers])
+def drop_intents(db: sqlite3.Connection, agent: int, numbers: list[int]) -> None:
+    """Forget intents of an agent that are done; a number that was dropped before may be another agent's by now."""
+    db.executemany("DELETE FROM intents WHERE id = ? AND agent = ?", [(number, agent) for number in numbers])

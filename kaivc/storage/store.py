@@ -252,6 +252,7 @@ class ObjectStore:
                 if asked and now == row:
                     raise
                 self._near.clear()
+                self._blocks.clear()  # a repair may have given another pack this number
                 for number in {row.pack, now.pack} & self._readers.keys():
                     self._readers.pop(number).close()
                 row, asked = now, True

@@ -7,6 +7,7 @@ import pytest
 
 from kaivc.api import Agent
 from kaivc.errors import ChecksumMismatch
+from kaivc.names import ObjectId
 from kaivc.storage import blocks, index
 from kaivc.storage.gitobjects import Kind
 from kaivc.storage.index import ObjectRow
@@ -160,6 +161,18 @@ def test_what_was_read_before_the_rot_hides_it_from_no_check(tmp_path: Path) -> 
     with pytest.raises(ChecksumMismatch):
         home.new("fork", source="bot@v1.0.0")
     home.close()
+
+
+def test_a_block_that_has_another_number_since_a_repair_is_read_anew(tmp_path: Path) -> None:
+    agent = make_home(tmp_path / "home").new("bot")
+    commit(agent, many(6, 12))
+    commit(agent, many(7, 12))
+    store = agent.repository.store
+    first, *_, last = shared(agent)
+    for row in (first, last):
+        store.check(ObjectId(row.id))
+    store._blocks[last.pack, last.offset] = store._blocks[first.pack, first.offset]
+    store.check(ObjectId(last.id))
 
 
 @pytest.mark.parametrize("where", ["header", "payload"])

@@ -9,13 +9,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kaivc import leases
+from kaivc import intents, leases, views
 from kaivc.api import Agent
 from kaivc.errors import (
     ChecksumMismatch,
@@ -34,9 +35,11 @@ from kaivc.errors import (
     TooLarge,
     UnreadablePath,
 )
+from kaivc.storage import caches, journal
+from kaivc.storage.caches import Seal
 from kaivc.vfs import Vfs
 from tests.conftest import IN_CI, without_privileges
-from tests.engine.homes import ENVIRON, commit, make_home, open_home, read, write
+from tests.engine.homes import ENVIRON, commit, make_home, open_home, read, remove, write
 from tests.engine.test_classes import in_background, spoil
 from tests.engine.test_hammer import begin
 from tests.engine.test_kill import Cut, in_child
@@ -132,6 +135,31 @@ def test_the_backup_of_late_changes_belongs_to_the_entry(agent: Agent) -> None:
     again(agent, Late()).rollback("v1.0.0")
     agent.undo()
     assert (agent.workspace / "log").read_bytes() == b"2\nlate\n"
+
+
+def test_what_is_done_takes_no_pending_work_of_another_agent_along(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of an intent that was dropped with the late changes is free again for others."""
+    two(agent, {"log": b"1\n"}, {"log": b"2\n"})
+    other = open_home(Path(agent.repository.layout.root)).new("other").repository
+    real = intents._save_late_changes
+
+    class Late(Vfs):
+        def link(self, old, new, old_at=None, new_at=None):
+            super().link(old, new, old_at, new_at)
+            if old == b"log" and new != b".kai-probe":
+                with (agent.workspace / "log").open("ab") as file:
+                    file.write(b"late\n")
+
+    def then_another(*args: Any) -> None:
+        real(*args)
+        with other.catalog.transaction() as db:
+            journal.put_intent(db, other.id, intents.LOG, b"")
+
+    monkeypatch.setattr(intents, "_save_late_changes", then_another)
+    again(agent, Late()).restore("log", source="v1.0.0")
+    assert [row.kind for row in journal.intents(other.catalog, other.id)] == [intents.LOG]
 
 
 # ---------------------------------------------------------------- what apply could not do is refused before
@@ -517,11 +545,66 @@ def test_a_cut_eviction_leaves_no_half_view(tmp_path: Path) -> None:
         after = open_home(path, views__keep="2").agent("bot")
         assert after.verify().ok
         after.commit(bump="minor", allow_empty=True)
+        views = Path(after.repository.layout.versions("bot"))
+        assert {view.stat().st_mode & 0o777 for view in views.iterdir()} == {0o500}
         after.rollback("v1.0.0")
         assert not [name for name in os.listdir(after.repository.layout.versions("bot")) if name.startswith(".")]
         if cut == 0:
             break
     assert at > 20
+
+
+def test_views_that_went_away_are_forgotten(tmp_path: Path) -> None:
+    agent = make_home(tmp_path / "home", views__keep="2").new("bot")
+    two(agent, {"a": b"1"}, {"a": b"2"})
+    remove(Path(agent.repository.layout.view("bot", "v1.0.0")))
+    commit(agent, {"a": b"3"}, bump="minor")
+    there = os.listdir(agent.repository.layout.versions("bot"))
+    assert {row.tag for row in caches.views(agent.repository.catalog, agent.repository.id)} == set(there)
+
+
+def test_an_eviction_beside_a_view_that_cannot_be_walked_fails_no_commit(tmp_path: Path) -> None:
+    agent = make_home(tmp_path / "home", views__keep="2").new("bot")
+    two(agent, {"a": b"1", "same": b"s"}, {"a": b"2", "same": b"s"})
+    kept = agent.repository.layout.view("bot", "v1.1.0")
+    fd = os.open(kept, os.O_RDONLY)
+    for _ in range(20):  # deeper than any path that the system takes
+        os.mkdir("d" * 250, dir_fd=fd)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    assert commit(agent, {"a": b"3", "same": b"s"}, bump="minor") == "1.2.0"
+    assert again(agent).status().pending == ()
+
+
+def test_a_file_that_changes_while_views_go_is_not_sealed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = make_home(tmp_path / "home", views__keep="2").new("bot")
+    two(agent, {"a": b"1", "same": b"s"}, {"a": b"2", "same": b"s"})
+    kept = Path(agent.repository.layout.view("bot", "v1.1.0")) / "same"
+    real = views._sealed_again
+
+    def spoilt(*args: Any) -> Iterator[Seal]:
+        spoil(kept, b"evil")
+        return real(*args)
+
+    monkeypatch.setattr(views, "_sealed_again", spoilt)
+    commit(agent, {"a": b"3", "same": b"s"}, bump="minor")
+    monkeypatch.undo()
+    version = agent.show("v1.1.0").version
+    assert [it.path for it in views.View(agent.repository, version).check()] == ["same"]
+
+
+def test_views_share_files_though_others_commit_meanwhile(tmp_path: Path) -> None:
+    mine = make_home(tmp_path / "home").new("bot")
+    other = open_home(tmp_path / "home").agent("bot")
+    files = {f"f{number}": b"%d" % number * 50 for number in range(5)}
+    for number, agent in enumerate((mine, other, mine, other)):
+        commit(agent, {**files, "a": b"%d" % number}, bump="minor")
+    directories = Path(mine.repository.layout.versions("bot"))
+    assert len({(view / "f1").stat().st_ino for view in directories.iterdir()}) == 1
 
 
 def commit_and_die(path: Path, at: int) -> None:

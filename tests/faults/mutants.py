@@ -111,7 +111,7 @@ def _intent_gone_before_effect(patch: pytest.MonkeyPatch) -> None:
 
     def restore(repo: Repository, row: Any, **words: Any) -> None:
         with repo.catalog.transaction() as db:
-            journal.drop_intents(db, [row.id])
+            journal.drop_intents(db, repo.id, [row.id])
         real(repo, row, **words)
 
     patch.setattr(intents, "_restore", restore)
