@@ -178,11 +178,7 @@ class _Walk:
         """Contents are compared with their records' checksums, each once."""
         row = self._store.require(oid)
         if row.kind == RecordKind.CHUNK_LIST:
-            for chunk, _ in self._store.chunk_list(row):
-                if chunk not in self._rows:
-                    found = self._store.require(chunk)
-                    self._store.record(found)
-                    self._note(found)
+            self._chunks(row)
         elif row.kind == RecordKind.BLOB:
             for _ in self._store.stream(oid):
                 pass
@@ -190,12 +186,22 @@ class _Walk:
             raise ChecksumMismatch(f"object {oid.hex()} is no blob")
         self._note(row)
 
+    def _chunks(self, row: ObjectRow) -> None:
+        for chunk, _ in self._store.chunk_list(row):
+            if chunk not in self._rows:
+                found = self._store.require(chunk)
+                self._store.record(found)
+                self._note(found)
+
     def _note(self, row: ObjectRow) -> None:
-        """Take a record along, with all that it is encoded with."""
+        """Take a record along, with all that it is encoded with; a list of chunks is nothing without them."""
         self._rows[row.id] = row
         self._source.home.progress("reading", len(self._rows), None)
         while row.base is not None and row.base not in self._bases:
-            row = self._bases[row.base] = self._store.require(row.base)
+            below = self._store.require(row.base)
+            self._bases[below.id] = row = below
+            if row.kind == RecordKind.CHUNK_LIST and row.id not in self._rows:
+                self._chunks(row)
 
     @contextmanager
     def _blamed(self, tag: str, path: bytes) -> Iterator[None]:

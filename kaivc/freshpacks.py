@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import msgpack
 
@@ -24,8 +24,8 @@ def write(home: OpenHome, stock: Stock, fresh: list[str], *, shared: bool) -> di
 
     Where they lie now; ChecksumMismatch if a file that bytes are taken from changes meanwhile.
     """
-    damaged = set(stock.damaged)
-    if not damaged and not stock.sources and not stock.files:
+    damaged, astray = set(stock.damaged), stock.astray()
+    if not damaged and not astray and not stock.sources and not stock.files:
         return {}
     vfs, layout, level = home.vfs, home.layout, home.settings.compress_level
     name = secrets.token_hex(8)
@@ -41,7 +41,9 @@ def write(home: OpenHome, stock: Stock, fresh: list[str], *, shared: bool) -> di
             moved[oid] = Place(name, where.offset, where.length, kind, len(data))
 
     try:
-        moved |= _whole_records(stock, writer, name)
+        moved |= _whole_records(stock, writer, name, astray)
+        for oid, place in astray.items():
+            add(place.kind, oid, stock.content(place))
         for oid, (_, place) in stock.facts.ops.items():
             if place.pack in damaged:
                 add(place.kind, oid, stock.content(place))
@@ -58,12 +60,12 @@ def write(home: OpenHome, stock: Stock, fresh: list[str], *, shared: bool) -> di
     return moved
 
 
-def _whole_records(stock: Stock, writer: PackWriter, name: str) -> dict[bytes, Place]:
+def _whole_records(stock: Stock, writer: PackWriter, name: str, but: Container[bytes]) -> dict[bytes, Place]:
     """Copy the good records of damaged packs as they are stored, a block once for all of its objects."""
     damaged, moved = set(stock.damaged), {}
     copied: dict[tuple[str, int], int] = {}
     for oid, place in stock.facts.objects.items():
-        if place.pack in damaged:
+        if place.pack in damaged and oid not in but:
             at = copied.get((place.pack, place.offset))
             if at is None:
                 at = copied[place.pack, place.offset] = writer.append(stock.stored(place)).offset

@@ -167,10 +167,26 @@ class Stock:
                 todo.append(place.base)
             kind = place.kind if place is not None else self.sources[oid].kind
             if kind == RecordKind.CHUNK_LIST:
-                reached |= {chunk_id for chunk_id, _ in self.listed(oid)}
+                todo += [chunk_id for chunk_id, _ in self.listed(oid)]
             elif kind in (Kind.TAG, Kind.COMMIT, Kind.TREE):
                 todo += [below for below, _ in self.below(oid, kind)]
         return reached
+
+    def astray(self) -> dict[bytes, Place]:
+        """Whole records that no index can name as they are: their base will be another record, or none."""
+        return {
+            oid: place
+            for oid, place in self.facts.objects.items()
+            if place.below is not None and not self._stays(place.base or b"", place.below)
+        }
+
+    def _stays(self, base: bytes, below: Place) -> bool:
+        """Whether a base will be the record that it was."""
+        if base in self.sources or base in self.files or self.facts.objects.get(base) != below:
+            return False
+        held = (self.facts.objects, self.sources)
+        listed = self.listed_at(below) if below.kind == RecordKind.CHUNK_LIST else []
+        return all(any(chunk_id in it for it in held) for chunk_id, _ in listed)
 
     def listed_at(self, place: Place) -> list[tuple[bytes, int]]:
         """The (id, size) of each chunk in a chunk list; none if it cannot be read."""

@@ -20,6 +20,7 @@ from kaivc.storage.chain import OpRecord, read_op
 from kaivc.storage.gitobjects import SHA1, SHA256, MalformedObject, ObjectFormat
 from kaivc.storage.pack import MAGIC, TRAILER, Header, PackReader, RecordKind, read_at
 from kaivc.storage.packscan import GIT_KINDS, Delta, Gap, Record
+from kaivc.storage.store import decode_chunk_list
 
 SUFFIX = ".pack"
 READERS = 16
@@ -27,7 +28,11 @@ OPEN_BLOCKS = 8
 
 
 class Place(NamedTuple):
-    """A whole record: its pack's name, where in it, and what its header says; ``within`` is the place in a block."""
+    """A whole record: its pack's name, where in it, and what its header says; ``within`` is the place in a block.
+
+    ``below`` is the very record that a chunk list is encoded with: its id says which blob, not how that is cut. So is
+    that of another whose base's id has copies of different kinds.
+    """
 
     pack: str
     offset: int
@@ -36,6 +41,8 @@ class Place(NamedTuple):
     size: int
     base: bytes | None = None
     within: int = -1
+    ordinal: int = 0
+    below: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class PackFacts:
 class AgentFacts:
     """What the packs of one directory hold. ``ops`` are by digest, with where they lie.
 
+    ``copies`` are further records of objects: gc forgets one that is dead, but leaves it where too little comes back.
     ``waiting`` are records whose content cannot be had, for what they are encoded with is missing.
     """
 
@@ -64,7 +72,17 @@ class AgentFacts:
     packs: dict[str, PackFacts] = field(default_factory=dict)
     objects: dict[bytes, Place] = field(default_factory=dict)
     ops: dict[bytes, tuple[OpRecord, Place]] = field(default_factory=dict)
+    copies: dict[bytes, list[Place]] = field(default_factory=dict)
     waiting: dict[bytes, list[Place]] = field(default_factory=dict)
+
+    def add(self, oid: bytes, place: Place) -> None:
+        """Let a record count that is what its id says."""
+        if self.objects.setdefault(oid, place) is not place:
+            self.copies.setdefault(oid, []).append(place)
+
+    def places(self, oid: bytes) -> list[Place]:
+        """All records of an object, the one that counts first."""
+        return [self.objects[oid], *self.copies.get(oid, ())] if oid in self.objects else []
 
 
 class PlaceReader:
@@ -79,6 +97,9 @@ class PlaceReader:
 
     def content(self, place: Place) -> bytes:
         """The content of a record; ChecksumMismatch if it is not whole, or what it is encoded with cannot be had."""
+        if place.below is not None:  # no deeper than weights fall
+            reader = self._reader(place.pack)
+            return reader.payload(reader.header(place.offset), self.content(place.below))
         return bases.decode(self._found(place), self._base, self._contents)
 
     def stored(self, place: Place) -> bytes:
@@ -96,7 +117,10 @@ class PlaceReader:
             return Found(
                 header._replace(kind=place.kind, size=place.size), lambda: self._reader(place.pack), b"", content
             )
-        return Found(self._reader(place.pack).header(place.offset), lambda: self._reader(place.pack))
+        header = self._reader(place.pack).header(place.offset)
+        if place.below is not None:
+            return Found(header._replace(base=None), lambda: self._reader(place.pack), b"", self.content(place))
+        return Found(header, lambda: self._reader(place.pack))
 
     def _block(self, place: Place) -> tuple[Header, bytes]:
         """The block that an object lies in; a few are kept, for its neighbours."""
@@ -181,24 +205,61 @@ def gather(
 
 
 def resolve(facts: AgentFacts, places: PlaceReader, object_format: ObjectFormat) -> None:
-    """Let those of the waiting records count whose bases are there by now, and whose bytes are those of their ids.
+    """Let those of the waiting records count whose bases are there, and whose bytes are those of their ids.
 
-    One that has its base and is something else all the same makes its pack damaged.
+    One that has its base and is something else all the same makes its pack damaged. Of several records of an object the
+    one of the least weight counts, for whatever is encoded with any of them may be encoded with that one; of several
+    chunk lists the first whose chunks are there.
     """
-    found = True
-    while found:
-        found = False
-        for oid, copies in list(facts.waiting.items()):
-            for place in [it for it in copies if it.base in facts.objects]:
-                copies.remove(place)
-                if _is_true(oid, place, places, object_format):
-                    facts.objects.setdefault(oid, place)
-                    found = True
-                elif not facts.packs[place.pack].damaged:
-                    why = f"the bytes at byte {place.offset} are not those of their id"
-                    facts.packs[place.pack] = replace(facts.packs[place.pack], damaged=why)
-            if not copies or oid in facts.objects:
-                del facts.waiting[oid]
+    waiting = [(oid, place) for oid, copies in facts.waiting.items() for place in copies]
+    facts.waiting.clear()
+    # Lists last: by then it is known which chunks there are.
+    for oid, place in sorted(
+        waiting, key=lambda it: (it[1].kind == RecordKind.CHUNK_LIST, bases.weight(it[1].ordinal))
+    ):
+        below = [it for it in facts.places(place.base or b"") if _may_be_base(it, place)]
+        if not below:
+            facts.waiting.setdefault(oid, []).append(place)
+        elif (true := _true(oid, place, below, facts, places, object_format)) is not None:
+            facts.add(oid, true)
+        elif not facts.packs[place.pack].damaged:
+            why = f"the bytes at byte {place.offset} are not those of their id"
+            facts.packs[place.pack] = replace(facts.packs[place.pack], damaged=why)
+    for oid in facts.copies:
+        _prefer_whole_list(oid, facts, places)
+
+
+def _may_be_base(base: Place, place: Place) -> bool:
+    return bases.suits(place.kind, base.kind) and bases.weight(base.ordinal) < bases.weight(place.ordinal)
+
+
+def _true(
+    oid: bytes, place: Place, below: list[Place], facts: AgentFacts, places: PlaceReader, object_format: ObjectFormat
+) -> Place | None:
+    """A record that has a base, if it is what its id says with one of the records that its base may be."""
+    if place.kind != RecordKind.CHUNK_LIST and below[0] is facts.objects[place.base or b""]:
+        return place if _is_true(oid, place, places, object_format) else None  # any copy of that has the same bytes
+    bound = (place._replace(below=it) for it in below)
+    return next((it for it in bound if _is_true(oid, it, places, object_format)), None)
+
+
+def _prefer_whole_list(oid: bytes, facts: AgentFacts, places: PlaceReader) -> None:
+    """Let the first record of a large blob count all of whose chunks are there: each copy may be cut otherwise."""
+    copies = facts.places(oid)
+    if copies[0].kind != RecordKind.CHUNK_LIST:
+        return
+    for number, place in enumerate(copies):
+        if place.kind != RecordKind.CHUNK_LIST or all(chunk in facts.objects for chunk, _ in _listed(place, places)):
+            facts.objects[oid] = copies.pop(number)
+            facts.copies[oid] = copies
+            return
+
+
+def _listed(place: Place, places: PlaceReader) -> list[tuple[bytes, int]]:
+    try:
+        return decode_chunk_list(places.content(place))
+    except (KaiError, OSError):
+        return [(b"", 0)]
 
 
 def _is_true(oid: bytes, place: Place, places: PlaceReader, object_format: ObjectFormat) -> bool:
@@ -274,12 +335,14 @@ def _note(facts: AgentFacts, record: Record, pack: str, object_format: ObjectFor
         except MalformedObject:
             return False
     else:
-        facts.objects.setdefault(header.id, place)
+        facts.add(header.id, place)
     return True
 
 
 def _place(header: Header, pack: str) -> Place:
-    return Place(pack, header.where.offset, header.where.length, header.kind, header.size, header.base)
+    return Place(
+        pack, header.where.offset, header.where.length, header.kind, header.size, header.base, -1, header.ordinal
+    )
 
 
 def guess_format(directories_: list[str]) -> ObjectFormat | None:

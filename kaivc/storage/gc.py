@@ -150,18 +150,26 @@ class Marker:
         """The ids of all that roots lead to, without ``known``: of those, everything below is known too."""
         found: set[bytes] = set()
         todo: list[tuple[bytes, bool]] = [(oid, True) for oid in roots]
-        while todo:
-            oid, leads_on = todo.pop()
+        bases: list[tuple[bytes, bool]] = []  # what is there as a base alone, a fork may have without all that it names
+        while todo or bases:
+            needed = bool(todo)
+            oid, matters = todo.pop() if needed else bases.pop()
             if oid in found or oid in known:
                 continue
-            row = self._row(oid, leads_on=leads_on)
+            row = self._row(oid, leads_on=needed and matters)
             if row is None:
-                self.missing.add(oid)
+                if needed or matters:
+                    self.missing.add(oid)
                 continue
             found.add(row.id)
             self._count += 1
             self._progress("marking", self._count, None)
-            todo += self._below(row)
+            if row.base is not None:  # without it the record cannot be read
+                bases.append((row.base, True))
+            if needed:
+                todo += self._below(row)
+            else:
+                bases += [(below, False) for below, _ in self._below(row)]
         return found
 
     def _row(self, oid: bytes, *, leads_on: bool) -> ObjectRow | None:
@@ -171,8 +179,6 @@ class Marker:
         return row
 
     def _below(self, row: ObjectRow) -> Iterator[tuple[bytes, bool]]:
-        if row.base is not None:  # without it the record cannot be read
-            yield row.base, False
         if row.kind == RecordKind.TREE:
             for _, entry in decode_tree(self._store.record(row), self._width):
                 yield entry.oid, entry.mode == DIRECTORY

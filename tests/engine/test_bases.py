@@ -270,3 +270,125 @@ def test_what_an_abandoned_writer_added_is_no_base(tmp_path: Path) -> None:
         assert writer._new[oid][1].base is None
         assert writer._new[writer.put(Kind.BLOB, data + b"?", oid)][1].base == oid
     home.close()
+
+
+LARGE = {**SOON, "chunks__threshold": "64 KiB"}
+
+
+def without_views(path: Path, *agents: str) -> None:
+    """Leave nothing to heal from but packs."""
+    for name in agents:
+        for view in (path / name / "versions").iterdir():
+            if view.is_dir() and not view.is_symlink():
+                remove(view)
+
+
+@pytest.mark.parametrize("size", [4000, 400_000])
+def test_a_record_that_gc_forgot_is_not_taken_for_the_base_that_it_was(tmp_path: Path, size: int) -> None:
+    """It lies in the pack all the same, late in another chain, or cut in another way."""
+    chance, path = random.Random(3), tmp_path / "home"
+    home = make_home(path, **LARGE)
+    agent, truth = home.new("bot"), {}
+    rest, data = chance.randbytes(900_000), bytearray(chance.randbytes(size))
+    for number in range(7):
+        data[number * 10 : number * 10 + 5] = chance.randbytes(5)
+        data[size // 7 * number : size // 7 * number] = chance.randbytes(size // 14)
+        truth[commit(agent, {"state.bin": bytes(data), "rest": rest}, bump="minor")] = {
+            "state.bin": bytes(data),
+            "rest": rest,
+        }
+    first = "v" + next(iter(truth))
+    again = bytes(data) + b"again"
+    for state in (again, b"1", b"2", b"3"):
+        write(agent.workspace, {"state.bin": state, "rest": rest})
+        agent.rollback(first)
+    store = agent.repository.store
+    oid = store.format.hash(Kind.BLOB, again)
+    before = store.require(oid)
+    collected = agent.gc().done
+    assert collected is not None
+    assert not collected.rewrite
+    assert store.find(oid) is None
+    for state in (again, again + b"!", again + b"!!"):
+        truth[commit(agent, {"state.bin": state, "rest": rest}, bump="minor")] = {"state.bin": state, "rest": rest}
+    now = store.require(oid)
+    assert (now.pack, now.offset) != (before.pack, before.offset)
+    home.close()
+
+    remove_catalog(path)
+    without_views(path, "bot")
+    repaired = fsck(path, repair=True)
+    assert repaired.ok, said(repaired)
+    assert not fsck(path).all
+    home = open_home(path, None, **LARGE)
+    judge(home, "bot", truth, tmp_path / "out")
+    home.close()
+
+
+def test_a_lost_chunk_takes_along_no_version_that_does_not_need_it(tmp_path: Path) -> None:
+    """Though their lists of chunks are encoded with the list that is not whole any more."""
+    chance, path = random.Random(3), tmp_path / "home"
+    home = make_home(path, **LARGE)
+    agent, truth, data = home.new("bot"), {}, chance.randbytes(2_000_000)
+    for _ in range(4):
+        data = data[:200_000] + chance.randbytes(900_000) + data[1_100_000:]
+        truth[commit(agent, {"state.bin": data}, bump="minor")] = {"state.bin": data}
+    store, first = agent.repository.store, next(iter(truth))
+    lists = {
+        row.id: {it for it, _ in store.chunk_list(row)} for row in rows(agent) if row.kind == RecordKind.CHUNK_LIST
+    }
+    oid = store.format.hash(Kind.BLOB, truth[first]["state.bin"])
+    needed = {row.base for row in rows(agent)}.union(*(chunks for it, chunks in lists.items() if it != oid))
+    assert oid in needed
+    row = store.require(min(lists[oid] - needed))
+    pack = next(it for it in index.packs(agent.repository.catalog, agent.repository.id) if it.id == row.pack)
+    file = Path(agent.repository.layout.pack("bot", pack.name))
+    home.close()
+
+    flip(file, row.offset + row.length - 12)
+    without_views(path, "bot")
+    repaired = fsck(path, repair=True)
+    assert {version for it in repaired.all for version in it.versions} == {f"v{first}"}, said(repaired)
+    home = open_home(path, None, **LARGE)
+    for version, files in list(truth.items())[1:]:
+        home.agent("bot").checkout(f"v{version}", tmp_path / "out")
+        assert (tmp_path / "out" / "state.bin").read_bytes() == files["state.bin"]
+        remove(tmp_path / "out")
+    with pytest.raises(ChecksumMismatch):
+        home.agent("bot").checkout(f"v{first}", tmp_path / "out")
+    home.close()
+
+
+def test_a_fork_has_all_bases_of_what_it_needs_and_can_be_collected_and_rebuilt(tmp_path: Path) -> None:
+    chance, path = random.Random(5), tmp_path / "home"
+    home = make_home(path, packs__seal_at="64 KiB", **LARGE)
+    agent = home.new("bot")
+    early = {f"d/{name}": chance.randbytes(3000) for name in "abc"}
+    early |= {f"d/sub/{name}": chance.randbytes(50) for name in "xyz"}
+    early |= {f"large{number}": chance.randbytes(800_000) for number in range(2)}
+    commit(agent, {"logic.py": b"1\n"})
+    commit(agent, early, bump="minor")
+    later = {name: data + b"more" for name, data in early.items()}
+    later |= {f"d/sub/{name}": early[f"d/sub/{name}"] for name in "xy"}
+    commit(agent, later, bump="minor")
+    agent.rollback("v1.0.0")
+    version = commit(agent, later, bump="minor")  # is stored already, encoded with what it does not come after
+    ids = {row.id: row for row in rows(agent)}
+    home.new("fork", source=f"bot@v{version}")
+    taken = {row.id for row in rows(home.agent("fork"))}
+    bases = {row.base for row in ids.values() if row.base is not None and row.id in taken}
+    assert bases <= taken
+    assert {ids[it].kind for it in bases} == {RecordKind.BLOB, RecordKind.TREE, RecordKind.CHUNK, RecordKind.CHUNK_LIST}
+    truth = {version: later}
+    judge(home, "fork", truth, tmp_path / "out")
+    home.close()
+    for lost in (False, True):
+        if lost:
+            remove_catalog(path)
+            without_views(path, "bot", "fork")
+            repaired = fsck(path, repair=True)
+            assert repaired.ok, said(repaired)
+        home = open_home(path, None, **LARGE)
+        assert not home.agent("fork").gc().plan.findings
+        judge(home, "fork", truth, tmp_path / "out")
+        home.close()
