@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from kaivc import inforce, inspection, leases, versions
 from kaivc.dirtree import DirTree
-from kaivc.errors import AgentBusy, KaiError, LockTimeout
+from kaivc.errors import AgentBusy, ChecksumMismatch, KaiError, LockTimeout
 from kaivc.findings import Finding
 from kaivc.names import RefName, tags_prefix
 from kaivc.quarantine import set_aside
@@ -65,14 +65,7 @@ def follow(repo: Repository, quarantine: str) -> list[str]:
     done = []
     for tag in _views(repo):
         done += [f"versions/{tag}"] if _mend(repo, tag, os.path.join(quarantine, "views", repo.name, tag)) else []
-    if inspection.in_force(repo):
-        path = repo.layout.current(repo.name)
-        if repo.current is None:
-            set_aside(repo.vfs, path, os.path.join(quarantine, repo.name))
-        else:
-            if os.path.lexists(path) and not os.path.islink(path):
-                set_aside(repo.vfs, path, os.path.join(quarantine, repo.name))
-            inforce.link_current(repo, sync=True)
+    if inspection.in_force(repo) and _link(repo, quarantine):
         done.append("current")
     if inspection.rollback_log(repo):
         _log(repo, os.path.join(quarantine, repo.name))
@@ -93,6 +86,21 @@ def _views(repo: Repository) -> list[str]:
     there = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
     known = {name.removeprefix(tags_prefix(repo.name)) for name in repo.refs(tags_prefix(repo.name))}
     return [name for name in there if name in known]
+
+
+def _link(repo: Repository, quarantine: str) -> bool:
+    """Let `current` point at the version in force; False if that has no view, and is too damaged to make one."""
+    path = repo.layout.current(repo.name)
+    if repo.current is None:
+        set_aside(repo.vfs, path, os.path.join(quarantine, repo.name))
+        return True
+    if os.path.lexists(path) and not os.path.islink(path):
+        set_aside(repo.vfs, path, os.path.join(quarantine, repo.name))
+    try:
+        inforce.link_current(repo, sync=True)
+    except ChecksumMismatch:
+        return False  # the other agents are repaired all the same; what is still wrong is said
+    return True
 
 
 def _mend(repo: Repository, tag: str, quarantine: str) -> bool:

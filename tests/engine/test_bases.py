@@ -392,3 +392,23 @@ def test_a_fork_has_all_bases_of_what_it_needs_and_can_be_collected_and_rebuilt(
         assert not home.agent("fork").gc().plan.findings
         judge(home, "fork", truth, tmp_path / "out")
         home.close()
+
+
+def test_a_version_in_force_that_is_lost_does_not_stop_the_repair(tmp_path: Path) -> None:
+    chance, path = random.Random(6), tmp_path / "home"
+    home = make_home(path, **SOON)
+    agent, other = home.new("bot"), home.new("other")
+    files = {"state.json": chance.randbytes(5000)}
+    commit(agent, files)
+    commit(other, {"logic.py": b"1\n"})
+    row = next(it for it in rows(agent) if it.size == len(files["state.json"]))
+    pack = next(it for it in index.packs(agent.repository.catalog, agent.repository.id) if it.id == row.pack)
+    file = Path(agent.repository.layout.pack("bot", pack.name))
+    write(agent.workspace, {})
+    home.close()
+    flip(file, row.offset + row.length - 12)
+    without_views(path, "bot", "other")
+    repaired = fsck(path, repair=True)
+    assert {it.agent for it in repaired.all} == {"bot"}, said(repaired)
+    assert {it.object for it in repaired.all} >= {row.id.hex()}
+    assert read(path / "other" / "current")["logic.py"] == b"1\n"

@@ -13,7 +13,8 @@ from kaivc.storage import compression
 from kaivc.storage.pack import MAGIC, PackReader, PackWriter, RecordKind, encode, scan
 from kaivc.vfs import Vfs
 
-RECORDS = st.lists(st.tuples(st.sampled_from(list(RecordKind)), st.binary(max_size=40), st.binary(max_size=3000)))
+KINDS = [kind for kind in RecordKind if kind != RecordKind.BLOCK]  # whose header lists what lies in it
+RECORDS = st.lists(st.tuples(st.sampled_from(KINDS), st.binary(max_size=40), st.binary(max_size=3000)))
 
 
 @given(records=RECORDS)
