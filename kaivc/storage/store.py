@@ -164,6 +164,7 @@ class ObjectStore:
         self.flat.clear()
         self.contents.clear()
         self._blocks.clear()
+        self._near = {}
 
     def _keep(self, oid: ObjectId, text: Commit | Tag) -> None:
         if len(text.message) > SHORT_TEXT:

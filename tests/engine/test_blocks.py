@@ -163,6 +163,16 @@ def test_what_was_read_before_the_rot_hides_it_from_no_check(tmp_path: Path) -> 
     home.close()
 
 
+def test_what_was_looked_up_before_a_row_went_hides_it_from_no_check(tmp_path: Path) -> None:
+    agent = make_home(tmp_path / "home").new("bot")
+    commit(agent, many(8, 12))
+    row = shared(agent)[0]
+    agent.repository.store.look_up([row.id])  # a checkout that fails leaves it so
+    with agent.repository.catalog.transaction() as db:
+        index.drop_objects(db, agent.repository.id, [row])
+    assert not agent.verify().ok
+
+
 def test_a_block_that_has_another_number_since_a_repair_is_read_anew(tmp_path: Path) -> None:
     agent = make_home(tmp_path / "home").new("bot")
     commit(agent, many(6, 12))
