@@ -363,18 +363,24 @@ class _Guard:
             self.connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error as error:
             if not _is_busy(error):
-                raise UnsettledFile(
-                    f"the database {show(self.path)} cannot be locked: {error}",
-                    unchanged="nothing moved",
-                    hint="look whether the disk is full or the file damaged, or say --live",
-                    path=show(self.path),
-                ) from error
+                raise self._unsettled(f"cannot be locked: {error}") from error
             return False
         return True
 
     def changed(self) -> bool:
-        version = self.connection.execute("PRAGMA data_version").fetchone()[0]
+        try:
+            version = self.connection.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise self._unsettled(f"cannot be asked whether it changed: {error}") from error
         return bool(version != self._version)
+
+    def _unsettled(self, why: str) -> UnsettledFile:
+        return UnsettledFile(
+            f"the database {show(self.path)} {why}",
+            unchanged="nothing moved",
+            hint="look whether the disk is full or the file damaged, or say --live",
+            path=show(self.path),
+        )
 
     def release(self) -> None:
         """Let go; a database that was not replaced after all gets its journal mode back."""

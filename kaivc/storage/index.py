@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from kaivc.storage.catalog import Catalog, Kinds, checked, checksum
+from kaivc.storage.catalog import Catalog, Kinds, checked, checksum, damaged
 
 
 class PackState(StrEnum):
@@ -87,6 +87,8 @@ def put_pack(db: sqlite3.Connection, pack: PackRow) -> int:
 def find(catalog: Catalog, agent: int, oid: bytes) -> ObjectRow | None:
     """Where an object lies."""
     row = catalog.row(_OBJECT + "agent = ? AND id = ?", (agent, oid))
+    if row is not None and row[0] != oid:  # a damaged page leads to a row that is whole, and another
+        raise damaged(f"object {oid.hex()}")
     return ObjectRow(*checked(row, f"object {oid.hex()}", _OBJECT_KINDS)) if row else None
 
 

@@ -88,8 +88,8 @@ def digest_op(record: bytes) -> bytes:
 def ref(catalog: Catalog, agent: int, name: str) -> ObjectId | None:
     """What a ref points at; ChecksumMismatch if it is missing, and the reflog says that it is there."""
     row = catalog.row(_REF, (agent, name))
-    if row is None and _is_lost(catalog, agent, name):
-        raise damaged(f"ref {name}")
+    if (row is not None and row[0] != name) or (row is None and _is_lost(catalog, agent, name)):
+        raise damaged(f"ref {name}")  # a damaged page may also lead to a row that is whole, and another
     return ObjectId(checked(row, f"ref {name}", (str, bytes))[1]) if row else None
 
 
@@ -288,7 +288,10 @@ def reflog_of_ref(
 
 def reflog_of(catalog: Catalog, agent: int, seq: int) -> list[ReflogEntry]:
     """The moves of one op."""
-    return [_entry(row) for row in catalog.rows(_REFLOG + "AND seq = ? ORDER BY ord", (agent, seq))]
+    rows = catalog.rows(_REFLOG + "AND seq = ? ORDER BY ord", (agent, seq))
+    if any(row[0] != seq for row in rows):
+        raise damaged(f"reflog entry {seq}")
+    return [_entry(row) for row in rows]
 
 
 # ---------------------------------------------------------------- intents

@@ -46,9 +46,9 @@ def cases(patient: Patient, part: str, chance: random.Random) -> list[Case]:
         elif part == "small" and not name.endswith(".pack") and size <= SMALL:
             found += of_small(patient, name)
         elif part == "catalog" and name == CATALOG:
-            found += of_large(patient, name, 1, 3000, chance)
+            found += of_large(patient, name, 1.25, 3000, chance)
         elif part == "log" and name == WAL:
-            found += of_large(patient, name, 0.6, 3000, chance)
+            found += of_large(patient, name, 0.9, 3000, chance)
         elif part == "log" and name.startswith(CATALOG):
             found += of_large(patient, name, 0.1, 300, chance)
     return found
