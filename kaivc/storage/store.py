@@ -254,8 +254,7 @@ class ObjectStore:
                     raise
                 self._near.clear()
                 self._blocks.clear()  # a repair may have given another pack this number
-                for number in {row.pack, now.pack} & self._readers.keys():
-                    self._readers.pop(number).close()
+                self.close()  # and the pack of what it is encoded with another
                 row, asked = now, True
 
     def _collected(self, oid: bytes) -> Collected:

@@ -412,3 +412,16 @@ def test_a_version_in_force_that_is_lost_does_not_stop_the_repair(tmp_path: Path
     assert {it.agent for it in repaired.all} == {"bot"}, said(repaired)
     assert {it.object for it in repaired.all} >= {row.id.hex()}
     assert read(path / "other" / "current")["logic.py"] == b"1\n"
+
+
+def test_a_base_is_read_from_the_pack_that_has_its_number_now(tmp_path: Path) -> None:
+    agent = make_home(tmp_path / "home", packs__seal_at="64 KiB").new("bot")
+    files = {"large": random.Random(1).randbytes(70_000)}
+    commit(agent, files)
+    commit(agent, {"large": files["large"] + b"more"})
+    store = agent.repository.store
+    needy = next(row for row in rows(agent) if row.base and store.require(row.base).pack != row.pack)
+    below = store.require(needy.base or b"")
+    store._readers[below.pack] = store._open(needy.pack)  # as if a repair had numbered packs anew
+    store.contents.clear()
+    assert store.format.hash(Kind(needy.kind), store.record(needy)) == needy.id
