@@ -32,7 +32,9 @@ class Floor:
 
 # From the ground up. "" is kaivc/__init__.py.
 FLOORS = (
-    Floor("ground", ("records", "errors", "names", "ports", "layout", "yamltext", "fields", "settings", "vfs"), Own.ANY),
+    Floor(
+        "ground", ("records", "errors", "names", "ports", "layout", "yamltext", "fields", "settings", "vfs"), Own.ANY
+    ),
     Floor("bytes", ("storage",), Own.ANY),
     Floor(
         "names and meaning",

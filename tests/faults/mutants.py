@@ -152,9 +152,9 @@ def _op_before_its_transaction(patch: pytest.MonkeyPatch) -> None:
         with suppress(InterruptedError), self.catalog.transaction() as db:
             record.append(real(self.catalog, db, self.home.id, self.row(), updates, op)[1])
             _undo_it()
-        added = dict(writer._new)  # noqa: SLF001 - what a record behind its transaction lets go
+        added = dict(writer._new)
         writer.append_op(record[0])
-        writer._new.update(added)  # noqa: SLF001 - as above
+        writer._new.update(added)
         return landed(self, writer, updates, op, todo, also)
 
     landed = Repository.land
