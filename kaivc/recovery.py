@@ -45,17 +45,22 @@ class Recovery:
     def _through_base(self, stock: Stock, oid: bytes, kind: int, ref: str, depth: int = 0) -> bool:
         """By a record that is whole, once the one that it is encoded with is found again."""
         for place in stock.facts.waiting.get(oid, ()):
-            if place.kind != kind or place.base is None or depth > DEEPEST:
+            is_list = place.kind == RecordKind.CHUNK_LIST
+            if kind != (Kind.BLOB if is_list else place.kind) or place.base is None or depth > DEEPEST:
                 continue
             found = stock.has(place.base, kind) or self._find_whole(stock, place.base, kind, ref)
             if not found and not self._through_base(stock, place.base, kind, ref, depth + 1):
                 continue
+            if is_list and place.base in stock.files:
+                continue  # the file says nothing of how it was cut
             with suppress(KaiError, OSError):
                 data = stock.through(place)
-                if self._format.hash(Kind(kind), data) == oid:
+                if is_list or self._format.hash(Kind(kind), data) == oid:
                     origin = "its record, and what that is encoded with"
-                    stock.sources[oid] = Source(kind, partial(stock.through, place), origin, len(data))
-                    return True
+                    stock.sources[oid] = Source(place.kind, partial(stock.through, place), origin, len(data))
+                    if not is_list or stock.is_whole(oid):
+                        return True
+                    del stock.sources[oid]
         return False
 
     def _find_whole(self, stock: Stock, oid: bytes, kind: int, ref: str) -> bool:

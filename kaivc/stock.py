@@ -114,10 +114,10 @@ class Stock:
         if place is None:
             return False
         if place.kind == RecordKind.CHUNK_LIST:
-            return kind == Kind.BLOB and self._is_whole(oid)
+            return kind == Kind.BLOB and self.is_whole(oid)
         return place.kind == kind
 
-    def _is_whole(self, oid: bytes) -> bool:
+    def is_whole(self, oid: bytes) -> bool:
         """Whether all chunks of a large blob are there, and make it."""
         if oid not in self.whole_lists:
             listed = self.listed(oid)

@@ -25,6 +25,8 @@ from kaivc.storage.store import decode_chunk_list
 SUFFIX = ".pack"
 READERS = 16
 OPEN_BLOCKS = 8
+COPIES = 32
+"""Further records of one object that are looked at: a home has a few, a forged pack any number."""
 
 
 class Place(NamedTuple):
@@ -78,7 +80,9 @@ class AgentFacts:
     def add(self, oid: bytes, place: Place) -> None:
         """Let a record count that is what its id says."""
         if self.objects.setdefault(oid, place) is not place:
-            self.copies.setdefault(oid, []).append(place)
+            copies = self.copies.setdefault(oid, [])
+            if len(copies) < COPIES:
+                copies.append(place)
 
     def places(self, oid: bytes) -> list[Place]:
         """All records of an object, the one that counts first."""

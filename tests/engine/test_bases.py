@@ -425,3 +425,30 @@ def test_a_base_is_read_from_the_pack_that_has_its_number_now(tmp_path: Path) ->
     store._readers[below.pack] = store._open(needy.pack)  # as if a repair had numbered packs anew
     store.contents.clear()
     assert store.format.hash(Kind(needy.kind), store.record(needy)) == needy.id
+
+
+def test_a_list_of_chunks_that_a_fork_still_has_brings_back_those_that_hang_on_it(tmp_path: Path) -> None:
+    chance, path = random.Random(8), tmp_path / "home"
+    home = make_home(path, **LARGE)
+    agent, truth, data = home.new("bot"), {}, chance.randbytes(2_000_000)
+    for _ in range(4):
+        data = data[:700_000] + chance.randbytes(50) + data[700_000:]
+        truth[commit(agent, {"state.bin": data}, bump="minor")] = {"state.bin": data}
+    first = next(iter(truth))
+    home.new("fork", source=f"bot@v{first}")
+    store = agent.repository.store
+    row = store.require(store.format.hash(Kind.BLOB, truth[first]["state.bin"]))
+    assert sum(it.base == row.id for it in rows(agent)) > 0
+    pack = next(it for it in index.packs(agent.repository.catalog, agent.repository.id) if it.id == row.pack)
+    file = Path(agent.repository.layout.pack("bot", pack.name))
+    home.close()
+
+    flip(file, row.offset + row.length - 12)
+    without_views(path, "bot", "fork")
+    for workspace in path.glob("*/workspace"):
+        write(workspace, {})
+    repaired = fsck(path, repair=True)
+    assert repaired.ok, said(repaired)
+    home = open_home(path, None, **LARGE)
+    judge(home, "bot", truth, tmp_path / "out")
+    home.close()
