@@ -120,7 +120,7 @@ else:
             self.cls.__dataclass_fields__, self.cls.__init__ = done.__dataclass_fields__, done.__init__
             return done.__dataclass_fields__
 
-        def init(self, record, *args, **given):
+        def init(self, record, /, *args, **given):
             """Put the compiled ``__init__`` in place, and call it."""
             _ = self.cls.__dataclass_fields__
             self.cls.__init__(record, *args, **given)

@@ -118,3 +118,11 @@ def test_no_module_pays_for_dataclasses() -> None:
             if isinstance(node, ast.ImportFrom) and node.module == "dataclasses" and path.name != "records.py":
                 paying.add(str(path.relative_to(ROOT)))
     assert not paying, "import `dataclass`, `field` and `replace` from kaivc.records: it costs a tenth at start-up"
+
+
+def test_a_field_may_be_called_record() -> None:
+    @dataclass(frozen=True)
+    class Link:
+        record: int
+
+    assert Link(record=3).record == 3
