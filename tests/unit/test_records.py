@@ -121,7 +121,7 @@ def test_no_module_pays_for_dataclasses() -> None:
 
 
 def test_a_field_may_be_called_record() -> None:
-    @dataclass(frozen=True)
+    @records.dataclass(frozen=True)
     class Link:
         record: int
 
