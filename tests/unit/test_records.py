@@ -123,6 +123,8 @@ def test_no_module_pays_for_dataclasses() -> None:
 def test_a_field_may_be_called_record() -> None:
     @records.dataclass(frozen=True)
     class Link:
-        record: int
+        record: "int"  # as text, as in modules that import annotations
 
+    with pytest.raises(TypeError, match="other"):
+        Link(record=3, other=4)  # type: ignore[call-arg]
     assert Link(record=3).record == 3
