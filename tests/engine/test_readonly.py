@@ -155,7 +155,7 @@ def write_state(home: Path, how: str) -> None:
         write_database(home / "bot/workspace/memory.db", "third", "close")
         kaivc.open(home, environ=ENVIRON).close()
     else:
-        leave = "import kaivc, os, sys; kaivc.open(sys.argv[1]).agent('bot').status(); os._exit(0)"
+        leave = "import kaivc, os, sys; home = kaivc.open(sys.argv[1]); home.agent('bot').status(); os._exit(0)"
         subprocess.run([sys.executable, "-c", leave, home], check=True, env={**os.environ, **ENVIRON})
     for database in (home / ".kai/catalog.sqlite", home / "bot/workspace/memory.db"):
         log, index = (database.with_name(database.name + it) for it in ("-wal", "-shm"))
