@@ -96,6 +96,13 @@ class DirTree:
                 return None
             raise refused("looking at", path, error) from error
 
+    def opened(self, path: bytes) -> int | None:
+        """The descriptor of a directory, if there is one now: what was one a moment ago may be gone."""
+        try:
+            return self.directory(path)
+        except (FileNotFoundError, RefusedPath):
+            return None
+
     def is_dir(self, path: bytes) -> bool:
         """Whether a directory, not a link to one, is at a path."""
         status = self.stat(path)

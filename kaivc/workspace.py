@@ -82,10 +82,9 @@ def rehearse(repo: Repository, plan: RestorePlan) -> None:
     with DirTree(repo.vfs, repo.workspace) as workspace, DirTree(repo.vfs, directory) as staging:
         mount = _mount_of(staging.fd)
         for above in sorted({b"", *(it for path in paths for it in parents(path))}):
-            if not above or workspace.is_dir(above):
-                fd = workspace.directory(above)
-                if _mount_of(fd) != mount:
-                    reasons.append(f"{show(above) or 'the workspace'} is a mount of its own")
+            fd = workspace.opened(above)
+            if fd is not None and _mount_of(fd) != mount:
+                reasons.append(f"{show(above) or 'the workspace'} is a mount of its own")
         for path in plan.left:
             reasons += _try_file(workspace, staging, path)
     if reasons:
@@ -355,9 +354,9 @@ class Applier:
         if not name.endswith(b".py"):
             return
         cache = directory + b"/__pycache__" if directory else b"__pycache__"
-        if not workspace.is_dir(cache):
+        fd = workspace.opened(cache)
+        if fd is None:
             return
-        fd = workspace.directory(cache)
         for entry in os.listdir(fd):
             compiled = os.fsencode(entry)
             if compiled.startswith(name[:-3] + b".") and compiled.endswith(b".pyc"):
@@ -369,7 +368,8 @@ class Applier:
         """Remove directories that held removed files and hold nothing now."""
         emptied = {parent for path in self._plan.removes for parent in parents(path)}
         for path in sorted(emptied, key=lambda path: path.count(b"/"), reverse=True):
-            if workspace.is_dir(path) and not os.listdir(workspace.directory(path)):
+            fd = workspace.opened(path)
+            if fd is not None and workspace.is_dir(path) and not os.listdir(fd):
                 workspace.forget(path)
                 parent, name = workspace.at(path)
                 with suppress(StorageFailed):  # an agent that runs may have put something there
@@ -382,8 +382,9 @@ class Applier:
             self._vfs.sync_disk()
             return
         for path in sorted(directories):
-            if not path or workspace.is_dir(path):
-                self._vfs.sync(workspace.directory(path))
+            fd = workspace.opened(path)
+            if fd is not None:
+                self._vfs.sync(fd)
 
     def _moved_out(self) -> list[Displaced]:
         names = {b"r%d" % number: path for number, path in enumerate(self._plan.removes)}

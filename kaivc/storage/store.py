@@ -391,7 +391,10 @@ class ObjectStore:
             reader.close()
         self._readers.clear()
 
-    __del__ = close  # many stores come and go in one process
+    def __del__(self) -> None:
+        """Many stores come and go in one process; one that was never made has none."""
+        if hasattr(self, "_readers"):
+            self.close()
 
 
 def _another_record(row: ObjectRow) -> ChecksumMismatch:
