@@ -46,6 +46,7 @@ CHOICES = 6
 """Random choices of what reached the disk, for each moment between two flushes."""
 OFTEN = 0.15
 """How many of the changes are followed by a flush when the system is restless."""
+_WITHIN_SUPERBLOCK = 1024 + SECTOR
 _NOTHING = bytes(BLOCK)
 _STOP_AT = 3
 
@@ -249,8 +250,14 @@ class Piece:
     data: bytes
 
     def torn(self, rng: random.Random) -> Piece:
-        """Some sectors of it, from the first."""
-        return replace(self, data=self.data[: rng.randrange(len(self.data) // SECTOR + 1) * SECTOR])
+        """Some sectors of it, from the first.
+
+        Never one of the superblock's two: ext4 takes it to be written at once, and mounts none whose checksum fails.
+        """
+        sectors = rng.randrange(len(self.data) // SECTOR + 1)
+        if self.block == 0 and self.at + sectors * SECTOR == _WITHIN_SUPERBLOCK:
+            sectors -= 1
+        return replace(self, data=self.data[: sectors * SECTOR])
 
 
 def _pieces(write: Write) -> list[Piece]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,16 @@ def test_a_mistake_is_caught(mutant: str, seed: int, memory: Path, figure: Calla
     report = run(memory / "scratch", story, "--mutant", mutant, seed=seed, mounts=2)
     assert report["corrupt"], report
     figure(f"caught: {report['corrupt'][0][1][:90]}", mutants_caught_on_a_real_disk=1)
+
+
+def test_a_superblock_is_never_cut_in_two() -> None:
+    """One sector of it new and one old: ext4 refuses to mount that, whatever was written above it."""
+    from tests.faults.real_disk import Piece
+
+    first = Piece(0, 0, bytes(4096))
+    cuts = {len(first.torn(random.Random(seed)).data) for seed in range(200)}
+    assert cuts == set(range(0, 4096 + 1, 512)) - {1536}
+    assert 1536 in {len(replace(first, block=1).torn(random.Random(seed)).data) for seed in range(200)}
 
 
 @pytest.mark.parametrize("later", [0.0, 0.15, 0.3])
