@@ -2,7 +2,7 @@
 
 The tables' subjects stand in ``index.py`` (packs and objects), ``journal.py`` (refs, reflog, ops, intents) and
 ``caches.py`` (views, seals, stat cache). SQLite's pages carry no checksum, so rows that matter carry an xxh3-64 of
-their own values, compared on each read. Schema and meaning: docs/format/catalog.md. The format is unstable.
+their own values, compared on each read. Schema and meaning: docs/format/catalog.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from kaivc.errors import (
 from kaivc.names import is_name
 from kaivc.storage import readonly
 
-FORMAT = 0
+FORMAT = 1
 FORMATS = frozenset(["sha1", "sha256"])
 BUSY_SECONDS = 5.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.0005, 0.005

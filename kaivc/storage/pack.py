@@ -11,7 +11,7 @@
 
 A pack is never truncated and never rewritten; what a crash leaves past the committed end is garbage that nobody
 names. A sealed pack ends with a FOOTER record, which lists the others, and a trailer that says where it is.
-The full description stands in docs/format/pack.md. The format is unstable.
+The full description stands in docs/format/pack.md.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from kaivc.storage.chunking import MAX_CHUNK
 from kaivc.storage.gitobjects import MAX_TEXT_BYTES, MAX_TREE_BYTES
 from kaivc.vfs import Vfs, refused
 
-MAGIC = b"KAIPACK\x00"
-TRAILER_MAGIC = b"KAIPEND\x00"
+MAGIC = b"KAIPACK\x01"
+TRAILER_MAGIC = b"KAIPEND\x01"
 PREFIX = struct.Struct("<2sBBHHQ")
 MARK = b"KR"
 TRAILER = struct.Struct("<Q8s")

@@ -104,7 +104,7 @@ for name, agent in agents.items():
         report["linked"] += path.stat().st_nlink > 1
         if state == "sealed":
             report["sealed"] += 1
-            assert data.endswith(b"KAIPEND\\0") and committed == len(data)
+            assert data.endswith(b"KAIPEND\\1") and committed == len(data)
             (footer_at,) = struct.unpack_from("<Q", data, len(data) - 16)
             _, kind, id_, footer = found[number, footer_at]
             assert (kind, id_) == ("footer", b"")
@@ -185,7 +185,7 @@ def test_a_stranger_reads_every_record_and_the_chain_with_the_pages_alone(writte
     done = read(reader() + READ_ALL, written)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
-    assert report["format"] == 0
+    assert report["format"] == 1
     assert report["sealed"] >= 1
     assert report["within"] >= 3, "the small files of the first commit"
     assert report["based"] >= 2, "trees and a story of which a line was added"

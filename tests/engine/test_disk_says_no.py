@@ -156,7 +156,7 @@ def test_gc_takes_away_what_was_to_be_an_agent(tmp_path: Path) -> None:
     for name, files in (("cut", (UNFINISHED, "0123456789abcdef.pack")), ("empty", ())):
         os.mkdir(layout.pack_dir(name))
         for file in files:
-            Path(layout.pack_dir(name), file).write_bytes(b"KAIPACK\0")
+            Path(layout.pack_dir(name), file).write_bytes(b"KAIPACK\1")
     os.makedirs(layout.snapshot_temp("half"))
     Path(layout.snapshot_temp("half"), UNFINISHED).touch()
     Path(layout.snapshot_temp("bot"), UNFINISHED).touch()

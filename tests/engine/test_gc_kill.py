@@ -40,7 +40,7 @@ def prepare(path: Path) -> dict[str, Files]:
         if number > 2:
             kept[done.backup] = saved
     for name in ("c" * 16, "d" * 16):
-        Path(agent.repository.layout.pack("bot", name)).write_bytes(b"KAIPACK\0KR")
+        Path(agent.repository.layout.pack("bot", name)).write_bytes(b"KAIPACK\1KR")
     home.close()
     return kept
 

@@ -72,7 +72,7 @@ def test_what_is_smaller_without_a_base_has_none(tmp_path) -> None:
     for data in (chance.randbytes(5000), b"ab" * 20, b"short"):
         encoded = encode_after(Base(OID, chance.randbytes(5000), 3), RecordKind.BLOB, OID[::-1], data, 1)
         assert encoded.base is None
-        (tmp_path / "pack").write_bytes(b"KAIPACK\0" + encoded.record)
+        (tmp_path / "pack").write_bytes(b"KAIPACK\1" + encoded.record)
         fd = os.open(tmp_path / "pack", os.O_RDONLY)
         header = read_header(fd, 8, "pack")
         assert header.codec in (Codec.RAW, Codec.ZSTD)

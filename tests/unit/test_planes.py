@@ -47,7 +47,7 @@ OTHERS = {
 
 @contextmanager
 def reading(path: Path, record: bytes) -> Iterator[PackReader]:
-    path.write_bytes(b"KAIPACK\0" + record)
+    path.write_bytes(b"KAIPACK\1" + record)
     reader = PackReader.open(str(path))
     try:
         yield reader
