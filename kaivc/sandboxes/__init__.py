@@ -1,0 +1,1 @@
+"""Sandboxes: one file for each way of running a command apart; what goes in and comes out stands in `base`."""
