@@ -44,11 +44,11 @@ def _is_noise(data: bytes | memoryview) -> bool:
 
 
 def split(data: bytes | memoryview, width: int, level: int) -> list[bytes]:
-    """The planes of an array, each compressed if that makes it smaller."""
+    """The planes of an array, each compressed if that makes it smaller: one of its own length is as it was."""
     whole = bytes(data)
     planes = [whole[plane::width] for plane in range(width)]
     frames = [compression.compress(plane, level) for plane in planes]
-    return [min(frame, plane, key=len) for frame, plane in zip(frames, planes, strict=True)]
+    return [min(plane, frame, key=len) for plane, frame in zip(planes, frames, strict=True)]
 
 
 def fit(lengths: Sequence[int], payload: int, size: int) -> bool:

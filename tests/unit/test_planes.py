@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaivc.errors import ChecksumMismatch, UnknownFormat
-from kaivc.storage import planes
+from kaivc.storage import compression, planes
 from kaivc.storage.pack import MARK, PREFIX, Codec, Key, PackReader, RecordKind, encode
 
 SIZE = 64 << 10
@@ -138,3 +138,18 @@ def test_no_flipped_bit_of_a_record_in_planes_reads_back_wrong(tmp_path: Path) -
             decoded(tmp_path / "p", bytes(record))
         record[at // 8] ^= 1 << at % 8
     assert decoded(tmp_path / "p", bytes(record)) == data
+
+
+def test_a_plane_whose_frame_is_as_long_as_the_plane() -> None:
+    """Its length says that it is not compressed; so it must not be."""
+    chance = random.Random(1)
+    noise = chance.randbytes(128 << 10)  # a block that does not shrink, and one that saves what the frame costs
+    plane = next(
+        it
+        for _ in range(4000)
+        if len(it := noise + chance.randbytes(chance.randrange(300, 900)) + bytes(chance.randrange(5, 60)))
+        == len(compression.compress(it, 1))
+    )
+    data = bytes(byte for pair in zip(plane, plane, strict=True) for byte in pair)
+    parts = planes.split(data, 2, 1)
+    assert planes.join(b"".join(parts), [len(part) for part in parts], len(data)) == data
