@@ -67,7 +67,8 @@ class Contents:
         before = self._kept.pop(oid, None)
         if before is not None:
             self._size -= len(before[0])
-            proven = proven or before[1]
+            if before[1] and not proven:
+                data, proven = before
         self._kept[oid] = (data, proven)
         self._size += len(data)
         while self._size > self._most:
