@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kaivc import yamltext
 from kaivc.errors import InvalidSettings
-from kaivc.fields import DAY, GIB, KIB, MIB, TIB, Field, root
+from kaivc.fields import DAY, GIB, KIB, MIB, MINUTE, TIB, Field, root
 from kaivc.names import Actor, check_name
 from kaivc.records import dataclass, field, replace
 from kaivc.yamltext import Node
@@ -35,6 +35,13 @@ class Isolation:
     rollback_on_error: bool = True
     require: str = FULL
     env: tuple[str, ...] = ()
+    memory: int = 2 * GIB
+    processes: int = 256
+    open_files: int = 1024
+    written: int = 4 * GIB
+    inodes: int = 100_000
+    output: int = 16 * MIB
+    time: float = 10.0 * MINUTE
     given: frozenset[str] = field(default=frozenset(), compare=False)
 
     def over(self, base: Isolation) -> Isolation:
@@ -49,8 +56,14 @@ class Isolation:
             "commit_changes": self.commit_changes and not base.commit_changes,
             "require": base.require == FULL and self.require != FULL,
             "env": not set(self.env) <= set(base.env),
+            **{key: getattr(self, key) > getattr(base, key) for key in LIMITS},
         }
         return tuple(key for key, is_looser in looser.items() if is_looser and key in self.given)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What a command may use, by the names that a sandbox gives its limits; the time as ``seconds``."""
+        return {"seconds" if key == "time" else key: getattr(self, key) for key in LIMITS}
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,17 @@ class Layer:
     values: Mapping[str, Any] = field(default_factory=dict)
     isolation: Isolation = Isolation()
 
+
+# What a command in a sandbox may use; the least of each is what a shell needs to start.
+LIMITS: Final[dict[str, Callable[[Field], Any]]] = {
+    "memory": lambda it: it.size(16 * MIB, 1024 * TIB),
+    "processes": lambda it: it.integer(1, 4_000_000),
+    "open_files": lambda it: it.integer(16, _MANY),
+    "written": lambda it: it.size(0, 1024 * TIB),
+    "inodes": lambda it: it.integer(0, _MANY),
+    "output": lambda it: it.size(0, 1024 * TIB),
+    "time": lambda it: it.duration(0.1, _YEARS),
+}
 
 # By its dotted key: how each setting is read.
 READERS: Final[dict[str, Callable[[Field], Any]]] = {
@@ -174,6 +198,7 @@ def read_isolation(section: Field) -> Isolation:
         "rollback_on_error": Field.boolean,
         "require": lambda it: it.choice((FULL, PARTIAL)),
         "env": lambda it: tuple(variable(item) for item in it.items()),
+        **LIMITS,
     }
     values = {key: readers[key](it) for key, it in section.mapping(readers).items()}
     return Isolation(**values, given=frozenset(values))

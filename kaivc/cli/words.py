@@ -19,7 +19,7 @@ EVERYWHERE: Options = {
     "--help": ("", "Tell what it does and takes."),
 }
 
-SETTINGS: tuple[str, ...] = ("author", "backups.keep", "backups.max_age", "backups.max_bytes", "chunks.threshold", "compress.level", "head", "isolation.commit_changes", "isolation.enable", "isolation.env", "isolation.require", "isolation.rollback_on_error", "isolation.temp_dir", "limits.max_file", "limits.max_files", "lock.wait", "packs.seal_at", "read.tries", "reflog.expire", "snapshots.expire", "verify.full_every", "views.keep", "views.max_bytes")
+SETTINGS: tuple[str, ...] = ("author", "backups.keep", "backups.max_age", "backups.max_bytes", "chunks.threshold", "compress.level", "head", "isolation.commit_changes", "isolation.enable", "isolation.env", "isolation.inodes", "isolation.memory", "isolation.open_files", "isolation.output", "isolation.processes", "isolation.require", "isolation.rollback_on_error", "isolation.temp_dir", "isolation.time", "isolation.written", "limits.max_file", "limits.max_files", "lock.wait", "packs.seal_at", "read.tries", "reflog.expire", "snapshots.expire", "verify.full_every", "views.keep", "views.max_bytes")
 
 GROUPS: dict[str, str] = {
     "agent": "List, rename, remove and link agents.",

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from kaivc.errors import InvalidSettings
 from kaivc.fields import DAY, GIB, KIB, MIB
 from kaivc.names import Actor
+from kaivc.sandboxes.base import Limits
 from kaivc.settings import (
+    LIMITS,
     READERS,
     Isolation,
     Layer,
@@ -40,6 +42,13 @@ head: summarizer
 isolation:
   require: partial
   env: [LANG]
+  memory: 512 MiB
+  processes: 64
+  open_files: 256
+  written: 1 GiB
+  inodes: 5000
+  output: 1 MiB
+  time: 90s
 """
 
 
@@ -87,7 +96,17 @@ def test_reads_every_key():
         compress_level=3,
         author=Actor("Ada", "ada@example.org"),
         head="summarizer",
-        isolation=Isolation(require="partial", env=("LANG",)),
+        isolation=Isolation(
+            require="partial",
+            env=("LANG",),
+            memory=512 * MIB,
+            processes=64,
+            open_files=256,
+            written=GIB,
+            inodes=5000,
+            output=MIB,
+            time=90,
+        ),
     )
 
 
@@ -209,11 +228,39 @@ def test_what_is_given_is_laid_over_the_base():
         ({"commit_changes": True}, {"commit_changes": True}, ()),
         ({"env": ["A", "B"]}, {"env": ["B"]}, ()),
         ({"env": ["A"]}, {"env": ["A", "B"]}, ("env",)),
+        ({}, {"memory": "1 GiB", "time": "9 min", "processes": 1, "written": 0, "output": 0, "inodes": 0}, ()),
+        ({}, {"memory": "2049 MiB"}, ("memory",)),
+        ({}, {"processes": 257, "open_files": 1025}, ("processes", "open_files")),
+        ({}, {"written": "5 GiB", "inodes": 100001, "output": "17 MiB"}, ("written", "inodes", "output")),
+        ({}, {"time": "11 min"}, ("time",)),
+        ({"time": "1h"}, {"time": "11 min"}, ()),
+        ({"time": "1 min"}, {"time": "2 min"}, ("time",)),
     ],
 )
 def test_names_the_keys_that_isolate_less(base, said, loosened):
     granted, manifest = (parse(json.dumps({"isolation": keys}).encode(), "x").isolation for keys in (base, said))
     assert manifest.loosens(granted) == loosened
+
+
+def test_limits_have_the_names_that_a_sandbox_gives_them():
+    limits = Limits(**parse(b"isolation: {time: 1 min, memory: 64 MiB}", "x").isolation.limits)
+    assert (limits.seconds, limits.memory) == (60, 64 * MIB)
+    assert Limits(**Isolation().limits) == Limits(
+        memory=2 * GIB,
+        processes=256,
+        open_files=1024,
+        written=4 * GIB,
+        inodes=100_000,
+        output=16 * MIB,
+        seconds=600,
+    )
+
+
+def test_every_default_limit_is_within_its_own_bounds():
+    for key in LIMITS:
+        layer = parse_flags({f"isolation.{key}": str(getattr(Isolation(), key))})
+        assert layer.isolation == Isolation()
+        assert layer.isolation.given == {key}
 
 
 # ---------------------------------------------------------------- local
