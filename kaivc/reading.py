@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import stat
@@ -19,6 +20,10 @@ GRANULE_NS = 20_000_000
 """A file system may give two writes within this time one mtime (a kernel tick is 1 to 10 ms)."""
 COARSE_NS = 2_000_000_000
 """The same where mtimes are whole seconds."""
+AGED_NS = 60_000_000_000
+"""After this time a disk has the pages that were mapped and changed, and the next change of one is seen."""
+_IGNORED = 23
+"""SIGURG, which nobody dies of."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -143,6 +148,7 @@ class Reader:
             return self._through_sqlite(path, like)
         fd = os.open(name, _READ, dir_fd=parent)
         try:
+            written = _is_open_to_write(fd)
             before = os.fstat(fd)
             if not stat.S_ISREG(before.st_mode):
                 raise _Unsettled
@@ -153,6 +159,8 @@ class Reader:
                 oid = self._sink.put_blob(_FileSource(fd, before.st_size), before.st_size, like)
                 if signature(os.fstat(fd)) != signature(before):
                     raise _Unsettled
+                if written or (written is None and self._now - before.st_mtime_ns <= AGED_NS):
+                    return oid  # a page that is mapped may change, and the file not look changed
             if path not in self.plain_databases:  # whether its side files are its own is asked each time
                 self._remember(path, before, wal, oid)
             return oid
@@ -269,12 +277,28 @@ def _is_there(name: bytes, parent: int) -> bool:
     return True
 
 
+def _is_open_to_write(fd: int) -> bool | None:
+    """Whether anybody has a file open for writing, or mapped so; None where the system does not say.
+
+    A read lease is granted only where nobody has. It is let go of at once: who opens the file meanwhile waits for that.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETSIG, _IGNORED)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return True
+    except OSError:  # another user's file, or a disk without leases
+        return None
+    return False
+
+
 SIGNATURE = 5
 
 
 def is_settled(known: Known) -> bool:
     """Whether the file was older than the look at it by more than its clock can tell apart."""
-    newest = max(known.signature[1], known.signature[6] if len(known.signature) > SIGNATURE else 0)
+    newest = max(*known.signature[1:3], *known.signature[6:8])  # an mtime can be set back, a ctime cannot
     granule = COARSE_NS if newest % 1_000_000_000 == 0 else GRANULE_NS
     return known.taken_ns - newest > granule
 
