@@ -506,7 +506,7 @@ class PackWriter:
         self.sync()
 
     def tail(self, committed: int) -> list[Header]:
-        """What lies past the committed end; ChecksumMismatch unless it is whole records.
+        """What lies past the committed end; ChecksumMismatch unless it is whole records, and a seal among them whole.
 
         The writer then goes on after them.
         """
@@ -514,6 +514,11 @@ class PackWriter:
         if size < committed:
             raise _damaged(self.path, size, "the pack is shorter than what was committed")
         headers = list(scan(self._fd, self.path, committed, size))
+        footer = next((it.where.offset for it in headers if it.kind == RecordKind.FOOTER), None)
+        if footer is not None:
+            trailer = read_at(self._fd, TRAILER.size, size - TRAILER.size)
+            if trailer != TRAILER.pack(footer, TRAILER_MAGIC):
+                raise _damaged(self.path, footer, "its seal was cut")
         self.end = size
         self.synced = committed
         return headers

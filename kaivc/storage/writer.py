@@ -254,7 +254,10 @@ class StoreWriter:
         writer = PackWriter(self._store.vfs, fd, path, row.committed)
         try:
             tail = writer.tail(row.committed)
+            sealed = any(header.kind == RecordKind.FOOTER for header in tail)
             self._adopt(row.name, writer, tail)
+            if sealed:
+                writer.sync()  # who wrote the seal may have been cut before that
         except ChecksumMismatch:
             writer.close()
             self._done.append(row._replace(state=PackState.FAILED.value))
@@ -262,7 +265,7 @@ class StoreWriter:
         except BaseException:
             writer.abandon()
             raise
-        if any(header.kind == RecordKind.FOOTER for header in tail):
+        if sealed:
             # Sealed by a writer that was cut before its transaction.
             self._done.append(row._replace(state=PackState.SEALED.value, committed=writer.end))
             writer.close()

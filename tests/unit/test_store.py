@@ -1,20 +1,22 @@
 """The store of one agent: packs are sealed once, cut ones are passed over, op records are adopted."""
 
 import io
+import os
 import random
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from kaivc.api import Agent
+from kaivc.api import Agent, fsck
 from kaivc.errors import ChecksumMismatch
 from kaivc.names import ObjectId
 from kaivc.storage import index, journal
 from kaivc.storage.gitobjects import Kind
-from kaivc.storage.pack import MAGIC, TRAILER_MAGIC, RecordKind, scan
+from kaivc.storage.pack import MAGIC, TRAILER, TRAILER_MAGIC, RecordKind, scan
 from kaivc.storage.writer import StoreWriter
-from tests.engine.homes import commit, make_home, open_home
+from kaivc.vfs import Vfs
+from tests.engine.homes import ENVIRON, commit, make_home, open_home
 
 
 @pytest.fixture
@@ -62,6 +64,46 @@ def test_a_pack_that_was_sealed_and_not_named_so_is_left(agent: Agent) -> None:
     commit(agent, {"a": b"2"}, bump="minor")
     assert [pack.state for pack in index.packs(agent.repository.catalog, agent.repository.id)] == ["sealed", "open"]
     assert agent.verify().ok
+
+
+class Syncs(Vfs):
+    """Notes the inodes that were synced."""
+
+    def __init__(self) -> None:
+        self.inodes: set[int] = set()
+
+    def sync(self, fd: int) -> None:
+        self.inodes.add(os.fstat(fd).st_ino)
+        super().sync(fd)
+
+
+def test_a_seal_that_nobody_synced_is_synced_before_it_is_named(tmp_path: Path, monkeypatch) -> None:
+    """A writer may be killed between the write of the seal and its sync: the page cache has it, the disk has not."""
+    make_home(tmp_path / "home").close()
+    syncs = Syncs()
+    agent = open_home(tmp_path / "home", syncs, packs__seal_at="1 MiB").new("bot")
+    commit(agent, {"a": b"1"})
+    (only,) = packs(agent)
+    with monkeypatch.context() as patch, StoreWriter(agent.repository.store) as writer:
+        patch.setattr(Syncs, "sync", lambda self, fd: None)
+        writer.put_blob(io.BytesIO(random.Random(3).randbytes(1 << 20)), 1 << 20)
+    assert only.read_bytes().endswith(TRAILER_MAGIC)
+    syncs.inodes.clear()
+    commit(agent, {"a": b"2"}, bump="minor")
+    assert [pack.state for pack in index.packs(agent.repository.catalog, agent.repository.id)] == ["sealed", "open"]
+    assert only.stat().st_ino in syncs.inodes
+
+
+def test_a_seal_that_was_cut_is_none(agent: Agent) -> None:
+    commit(agent, {"a": b"1"})
+    (only,) = packs(agent)
+    with StoreWriter(agent.repository.store) as writer:
+        writer.put_blob(io.BytesIO(random.Random(3).randbytes(1 << 20)), 1 << 20)
+    os.truncate(only, only.stat().st_size - TRAILER.size)
+    commit(agent, {"a": b"2"}, bump="minor")
+    assert [pack.state for pack in index.packs(agent.repository.catalog, agent.repository.id)] == ["failed", "open"]
+    assert agent.verify().ok
+    assert fsck(agent.repository.layout.root, environ=ENVIRON).ok
 
 
 def test_a_torn_tail_is_left_and_nothing_is_truncated(agent: Agent) -> None:
