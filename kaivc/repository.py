@@ -344,6 +344,7 @@ class Repository:
         """A repair may have put a new catalog in place while this process had the old one open."""
         if self.catalog.refresh():
             self.store.close()
+            self.store.forget()
             if self.row().id != self.id:
                 raise StorageFailed(
                     "the catalog was made anew by a repair",

@@ -269,7 +269,9 @@ class ObjectStore:
         found = self._found(row)
         if found.header.size > (row.size if most is None else most):
             raise MalformedObject(f"the chunk list of {row.id.hex()} is too long for its size")
-        return bases.decode(found, self._base, self.contents)
+        # The id of a list says nothing of how it is cut, and another process may have cut it anew.
+        known = Contents() if found.header.kind == RecordKind.CHUNK_LIST else self.contents
+        return bases.decode(found, self._base, known)
 
     def _found(self, row: ObjectRow) -> Found:
         if row.within >= 0:
@@ -336,9 +338,9 @@ class ObjectStore:
         header = self._header(self._reader(row), row)
         return Link(row.id, row.kind, header.size, header.base, header.ordinal)
 
-    def proven(self, oid: bytes) -> bytes:
-        """The content of an object's record, hashed (a list of chunks is not): others may be encoded with it."""
-        data = self.contents.get(oid, proven=True)
+    def proven(self, oid: bytes, kind: int) -> bytes:
+        """The content of an object's record: others may be encoded with it. Hashed, or a list of chunks just read."""
+        data = self.contents.get(oid, proven=True) if kind != RecordKind.CHUNK_LIST else None
         if data is None:
             row = self._near.get(oid) or self.require(oid)
             data = self.record(row, LARGEST[RecordKind.CHUNK_LIST] if row.kind == RecordKind.CHUNK_LIST else None)
@@ -346,7 +348,8 @@ class ObjectStore:
                 self._require_id(oid, row.kind, chunk_id(data))
             elif row.kind != RecordKind.CHUNK_LIST:
                 self._require_id(oid, row.kind, self.format.hash(Kind(row.kind), data))
-            self.contents.put(oid, data, proven=True)
+            if row.kind != RecordKind.CHUNK_LIST:
+                self.contents.put(oid, data, proven=True)
         return data
 
     def _header(self, reader: PackReader, row: ObjectRow) -> Header:

@@ -188,7 +188,7 @@ class StoreWriter:
             if base.id in self._links:
                 content = self._store.contents.get(base.id, proven=True)
             elif 0 < base.size <= MAX_BASE and bases.suits(kind, base.kind):
-                content = self._store.proven(base.id)
+                content = self._store.proven(base.id, base.kind)
             else:
                 content = None
             return Base(base.id, content, ordinal) if content and bases.suits(kind, base.kind) else None

@@ -452,3 +452,33 @@ def test_a_list_of_chunks_that_a_fork_still_has_brings_back_those_that_hang_on_i
     home = open_home(path, None, **LARGE)
     judge(home, "bot", truth, tmp_path / "out")
     home.close()
+
+
+@pytest.mark.parametrize("seed", [1, 6])
+def test_a_list_of_chunks_that_was_cut_anew_is_not_taken_from_memory(tmp_path: Path, seed: int) -> None:
+    """A process stays open while another repairs the home: the id is the same, and the chunks are others."""
+    chance, path = random.Random(seed), tmp_path / "home"
+    agent, truth = make_home(path, **LARGE).new("bot"), {}
+    data = bytearray(chance.randbytes(3_000_000))
+    for start, end in ((0, 0), (200_000, 500_000), (1_000_000, 1_000_008)):
+        data[start:end] = chance.randbytes(end - start)
+        truth[commit(agent, {"state.bin": bytes(data)}, bump="minor")] = {"state.bin": bytes(data)}
+    number, second = list(truth.items())[1]
+    store = agent.repository.store
+    row = store.require(store.format.hash(Kind.BLOB, second["state.bin"]))
+    before = store.chunk_list(row)
+    pack = next(it for it in index.packs(agent.repository.catalog, agent.repository.id) if it.id == row.pack)
+    flip(Path(agent.repository.layout.pack("bot", pack.name)), row.offset + row.length - 12)
+    assert fsck(path, repair=True).ok
+    other = open_home(path, None, **LARGE)
+    there = other.agent("bot").repository.store
+    assert len(there.chunk_list(there.require(row.id))) != len(before)
+
+    with store.catalog.transaction(durable=False):  # as a command does that writes without the lock
+        pass
+    agent.rollback(f"v{number}")
+    data = bytearray(second["state.bin"])
+    data[2_000_000:2_000_004] = b"next"
+    truth[commit(agent, {"state.bin": bytes(data)}, bump="minor")] = {"state.bin": bytes(data)}
+    judge(other, "bot", truth, tmp_path / "out")
+    other.close()
