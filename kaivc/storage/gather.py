@@ -18,7 +18,7 @@ from kaivc.storage import bases, packscan
 from kaivc.storage.bases import Contents, Found
 from kaivc.storage.chain import OpRecord, read_op
 from kaivc.storage.gitobjects import SHA1, SHA256, MalformedObject, ObjectFormat
-from kaivc.storage.pack import MAGIC, TRAILER, Header, PackReader, RecordKind, read_at
+from kaivc.storage.pack import MAGIC, TRAILER, Header, PackReader, RecordKind
 from kaivc.storage.packscan import GIT_KINDS, Delta, Gap, Record
 from kaivc.storage.store import decode_chunk_list
 
@@ -108,7 +108,7 @@ class PlaceReader:
 
     def stored(self, place: Place) -> bytes:
         """A whole record as it is stored."""
-        return read_at(self._reader(place.pack).fd, place.length, place.offset)
+        return self._reader(place.pack).whole(place.offset, place.length)[1]
 
     def know(self, oid: bytes, data: bytes) -> None:
         """Use a content that lies in no pack yet."""

@@ -261,6 +261,15 @@ class PackReader:
         header = _decode_header(raw, self.fd, offset, self.path)
         return header, raw if len(raw) == header.where.length else b""
 
+    def whole(self, offset: int, length: int) -> tuple[Header, bytes]:
+        """The head and the bytes of a record, to be copied as it is; ChecksumMismatch unless these very bytes fit."""
+        raw = read_at(self.fd, length, offset)
+        header = _decode_header(raw, self.fd, offset, self.path)
+        if len(raw) != header.where.length:
+            raise _damaged(self.path, offset, "it has another length")
+        self.stored(header, raw)
+        return header, raw
+
     def payload(self, header: Header, base: bytes | None = None, record: bytes = b"") -> bytes:
         """The decoded content of a record; ChecksumMismatch unless it is what was written.
 

@@ -33,7 +33,7 @@ from kaivc.storage.gitobjects import (
     decode_tree,
 )
 from kaivc.storage.index import ObjectRow
-from kaivc.storage.pack import LARGEST, Header, PackReader, RecordKind, read_at
+from kaivc.storage.pack import LARGEST, Header, PackReader, RecordKind
 from kaivc.vfs import Vfs
 
 OPEN_READERS = 16
@@ -302,12 +302,12 @@ class ObjectStore:
 
     def stored(self, row: ObjectRow) -> bytes:
         """The whole record that a row points at, as it is stored, compared with its checksums."""
-        reader = self._reader(row)
-        if row.within < 0:
-            reader.stored(self._header(reader, row))
-        else:
+        if row.within >= 0:
             self._block(row)
-        return read_at(reader.fd, row.length, row.offset)
+        header, record = self._reader(row).whole(row.offset, row.length)
+        if row.within < 0:
+            self._check_header(header, row)
+        return record
 
     def _block(self, row: ObjectRow) -> tuple[Header, bytes]:
         """The block that an object lies in, if it lies there, and its content."""

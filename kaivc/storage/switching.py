@@ -14,7 +14,7 @@ from kaivc.storage import index, journal, packscan
 from kaivc.storage.gc import Contents, moved_on, pack_path
 from kaivc.storage.index import ObjectRow, PackState
 from kaivc.storage.journal import OpRow
-from kaivc.storage.pack import PackReader, RecordKind, read_at
+from kaivc.storage.pack import PackReader, RecordKind
 from kaivc.storage.store import ObjectStore
 from kaivc.storage.writer import StoreWriter
 
@@ -104,7 +104,7 @@ class Copier:
     def _raw(self, reader: PackReader, offset: int, length: int) -> bytes:
         self.bytes += length
         self._progress("copying", self.bytes, None)
-        return read_at(reader.fd, length, offset)
+        return reader.whole(offset, length)[1]
 
 
 # ---------------------------------------------------------------- switch

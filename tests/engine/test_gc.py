@@ -21,6 +21,7 @@ from kaivc.storage import index, journal
 from kaivc.storage.gitobjects import Kind
 from kaivc.storage.journal import Op
 from kaivc.storage.pack import PackReader, RecordKind
+from kaivc.storage.switching import Copier
 from kaivc.storage.writer import StoreWriter
 from tests.conftest import ROOT
 from tests.engine.damage import fsck
@@ -727,3 +728,19 @@ def test_both_forms_of_the_answer_agree(agent: Agent, capfd: pytest.CaptureFixtu
     assert whole["done"]["back"] == dry["plan"]["back"]
     assert run(words) == 0
     assert "nothing to collect" in capfd.readouterr().out
+
+
+def test_what_the_disk_gives_is_compared_again_when_it_is_copied(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record was whole when gc looked at it, and is not when it is read to be copied: the old pack must stay."""
+    dirty(agent, 4)
+    before, whole = files(agent), Copier._problem
+
+    def turn(self: Copier, reader: PackReader, rows: list[index.ObjectRow], chain: list[journal.OpRow]) -> str | None:
+        found = whole(self, reader, rows, chain)
+        flip(reader.path, rows[0].offset + rows[0].length - 12)
+        return found
+
+    monkeypatch.setattr(Copier, "_problem", turn)
+    with pytest.raises(ChecksumMismatch):
+        agent.gc()
+    assert files(agent) == before
