@@ -55,6 +55,11 @@ if TYPE_CHECKING:
     from kaivc.ops.rev_parse import Parsed
     from kaivc.ops.run import Ran
     from kaivc.ops.show import Shown
+    from kaivc.ops.snapshot_drop import SnapshotDropped
+    from kaivc.ops.snapshot_list import SnapshotList
+    from kaivc.ops.snapshot_promote import SnapshotPromoted
+    from kaivc.ops.snapshot_show import SnapshotShown
+    from kaivc.ops.snapshot_test import SnapshotTested
     from kaivc.ops.status import Status
     from kaivc.ops.verify import Verified
     from kaivc.ops.versions import VersionList
@@ -352,6 +357,13 @@ class Home:
             link=None if link is None else os.fspath(link),
         )
 
+    def with_snapshot(self, text: str) -> tuple[Agent, str]:
+        """The one agent that has a snapshot, and its id: ``ID``, or ``AGENT@ID``; NoSuchRevision otherwise."""
+        from kaivc import snapshots
+
+        repo, name = snapshots.located(self._now(), text)
+        return Agent(repo), name
+
     def rename(self, old: str, new: str, *, reason: str = "") -> Renamed:
         """Give an agent another name; its versions, its history and its workspace go along."""
         from kaivc.ops.agent_rename import agent_rename
@@ -627,6 +639,90 @@ class Agent:
         from kaivc.ops.run import run
 
         return run(self.repository, command, dirty=dirty)
+
+    def snapshot_test(
+        self,
+        rev: str = "current",
+        *command: str,
+        state: str = "committed",
+        commit: bool = False,
+        author: str | Actor | None = None,
+        say: Callable[[bytes], None] | None = None,
+    ) -> SnapshotTested:
+        """Run a version's check, or ``command``, in a throw-away layer apart from all else; what that changed.
+
+        What the command prints goes to ``say`` as it is.
+        """
+        from kaivc.ops.authorize import Act, authorize
+        from kaivc.ops.snapshot_test import snapshot_test
+
+        authorize(self.repository, Act.TEST)
+        if commit:
+            authorize(self.repository, Act.COMMIT)
+        return snapshot_test(
+            self.repository,
+            rev,
+            command,
+            state=state,
+            commit=commit,
+            author=Actor.parse(author) if isinstance(author, str) else author,
+            time=_epoch(self.repository.home.environ),
+            say=say,
+        )
+
+    def snapshot_list(self) -> SnapshotList:
+        """The snapshots that are committed, that wait, or that are under test."""
+        from kaivc.ops.snapshot_list import snapshot_list
+
+        return snapshot_list(self.repository)
+
+    def snapshot_show(self, snapshot: str) -> SnapshotShown:
+        """What a snapshot was made of, how its test ended, and what it changed."""
+        from kaivc.ops.snapshot_show import snapshot_show
+
+        return snapshot_show(self.repository, snapshot)
+
+    def snapshot_promote(  # noqa: PLR0913 - a keyword for each flag
+        self,
+        snapshot: str,
+        *,
+        bump: str | None = None,
+        version: str | None = None,
+        notes: str = "",
+        author: str | Actor | None = None,
+        with_state: bool = False,
+        force: bool = False,
+        dry_run: bool = False,
+        live: bool = False,
+        op_id: str | None = None,
+    ) -> SnapshotPromoted:
+        """Make a committed snapshot a version, and let ``current`` point at it."""
+        from kaivc.ops.authorize import Act, authorize
+        from kaivc.ops.snapshot_promote import snapshot_promote
+
+        authorize(self.repository, Act.COMMIT)
+        return snapshot_promote(
+            self.repository,
+            snapshot,
+            bump=bump,
+            version=version,
+            notes=notes,
+            author=Actor.parse(author) if isinstance(author, str) else author,
+            time=_epoch(self.repository.home.environ),
+            with_state=with_state,
+            force=force,
+            dry_run=dry_run,
+            live=live,
+            op_id=op_id,
+        )
+
+    def snapshot_drop(self, snapshot: str, *, reason: str = "", dry_run: bool = False) -> SnapshotDropped:
+        """Take a snapshot away."""
+        from kaivc.ops.authorize import Act, authorize
+        from kaivc.ops.snapshot_drop import snapshot_drop
+
+        authorize(self.repository, Act.COMMIT)
+        return snapshot_drop(self.repository, snapshot, reason=reason, dry_run=dry_run)
 
     def export(self, directory: str | os.PathLike[str]) -> Exported:
         """Write everything as a bare git repository."""

@@ -115,9 +115,9 @@ class ChecksumMismatch(KaiError):
 class IsolationFailed(KaiError):
     """A sandbox guard is missing; the command never ran.
 
-    The command never runs; the guard and how to get it are said. Reserved: nothing raises it yet.
+    The command never runs; the guard and how to get it are said, and noted in `.kai/log`.
 
-    Next: get the guard, then run the command again.
+    Next: get the guard (`kai doctor` says what each kind of sandbox needs), then run the command again.
     """
 
     code = "E103"
@@ -141,7 +141,7 @@ class Incompatible(KaiError):
 class PermissionDenied(KaiError):
     """The role does not allow it.
 
-    Nothing moves; which role may is said. Reserved: nothing raises it yet.
+    Nothing moves; which role may is said.
 
     Next: ask somebody who has that role.
     """

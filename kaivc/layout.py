@@ -4,9 +4,10 @@
 
     HOME/
       .kai/catalog.sqlite  .kai/packs/AGENT/NAME.pack  .kai/config.yaml  .kai/local.yaml
-      .kai/locks/AGENT.lock  .kai/locks/AGENT.lease  .kai/locks/AGENT.gc
+      .kai/locks/AGENT.lock  .kai/locks/AGENT.lease  .kai/locks/AGENT.gc  .kai/locks/AGENT.tests
+      .kai/log  .kai/log.1
       .kai/tmp/  .kai/staging/AGENT/OP/  .kai/displaced/AGENT/OP/  .kai/removed/AGENT/
-      AGENT/workspace/  AGENT/versions/vX.Y.Z/  AGENT/current  AGENT/rollback.log  AGENT/snapshot_temp/
+      AGENT/workspace/  AGENT/versions/vX.Y.Z/  AGENT/current  AGENT/rollback.log  AGENT/snapshot_temp/ID.json
 """
 
 from __future__ import annotations
@@ -75,6 +76,11 @@ class Layout:
         return os.path.join(self.kai, "locks")
 
     @property
+    def log(self) -> str:
+        """What an administrator should know, a line each; what was before it has ``.1`` behind its name."""
+        return f"{self.kai}/log"
+
+    @property
     def tmp(self) -> str:
         """Scratch that no crash needs to keep."""
         return os.path.join(self.kai, "tmp")
@@ -98,6 +104,10 @@ class Layout:
     def lease(self, agent: str) -> str:
         """What runs of an agent hold."""
         return os.path.join(self.locks, agent + ".lease")
+
+    def testing(self, agent: str) -> str:
+        """What tests of snapshots hold: their views stay."""
+        return f"{self.locks}/{agent}.tests"
 
     def staging(self, agent: str, op: str = "") -> str:
         """Files of an operation, complete, waiting to be renamed into the workspace."""
@@ -140,8 +150,12 @@ class Layout:
         return os.path.join(self.snapshot_temp(agent), UNFINISHED), os.path.join(self.pack_dir(agent), UNFINISHED)
 
     def snapshot_temp(self, agent: str) -> str:
-        """Scratch of running sandboxes."""
+        """The records of an agent's snapshots."""
         return os.path.join(self.root, agent, "snapshot_temp")
+
+    def snapshot_record(self, agent: str, name: str) -> str:
+        """What is known of one snapshot, as JSON."""
+        return f"{self.snapshot_temp(agent)}/{name}.json"
 
 
 def link_target(tag: str) -> str:

@@ -22,10 +22,7 @@ SHOWN = 2000
 @contextmanager
 def running(repo: Repository) -> Iterator[int]:
     """Hold a lease while the agent runs; AgentBusy while a rollback is at work. Gives the lease's descriptor."""
-    waited = 0.0
-    while (fd := repo.vfs.lock(repo.layout.lease(repo.name), shared=True)) is None and waited < repo.settings.lock_wait:
-        repo.home.sleep(POLL)
-        waited += POLL
+    fd = _wait(repo, repo.layout.lease(repo.name))
     if fd is None:
         raise AgentBusy(f"a rollback of {repo.name} is at work", hint="run the command again", agent=repo.name)
     try:
@@ -76,14 +73,49 @@ def _keep_out(repo: Repository) -> int | None:
 
 @contextmanager
 def kept_out(repo: Repository) -> Iterator[None]:
-    """Let nothing run meanwhile; AgentBusy while something does."""
+    """Let nothing run meanwhile; AgentBusy while something does, or a snapshot is under test."""
     fd = _keep_out(repo)
     if fd is None:
         raise AgentBusy(f"{repo.name} is running", unchanged="nothing moved", hint="stop it first", agent=repo.name)
     try:
+        if is_testing(repo):
+            what = f"a snapshot of {repo.name} is under test"
+            raise AgentBusy(what, unchanged="nothing moved", hint="let it end, or stop it", agent=repo.name)
         yield
     finally:
         os.close(fd)
+
+
+@contextmanager
+def testing(repo: Repository) -> Iterator[None]:
+    """Have a snapshot under test: the agent stays where it is, and so do its views. It holds no rollback up."""
+    repo.vfs.make_dirs(repo.layout.locks, repo.home.dir_mode)
+    fd = _wait(repo, repo.layout.testing(repo.name))
+    if fd is None:
+        raise AgentBusy(f"{repo.name} is being moved", hint="run the command again", agent=repo.name)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _wait(repo: Repository, path: str) -> int | None:
+    waited = 0.0
+    while (fd := repo.vfs.lock(path, shared=True)) is None and waited < repo.settings.lock_wait:
+        repo.home.sleep(POLL)
+        waited += POLL
+    return fd
+
+
+def is_testing(repo: Repository) -> bool:
+    """Whether a snapshot is under test; asked before something is done that it would not live through."""
+    path = repo.layout.testing(repo.name)
+    if not os.path.exists(path):
+        return False
+    fd = repo.vfs.lock(path)
+    if fd is not None:
+        os.close(fd)
+    return fd is None
 
 
 @contextmanager

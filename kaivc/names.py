@@ -155,6 +155,16 @@ def backup_ref(agent: str, number: int) -> RefName:
     return RefName(f"refs/heads/{agent}/backups/{number}")
 
 
+def snapshots_prefix(agent: str) -> str:
+    """What the branch of every committed snapshot begins with."""
+    return f"refs/heads/{agent}/snapshots/"
+
+
+def snapshot_ref(agent: str, name: str) -> RefName:
+    """The branch of a committed snapshot."""
+    return RefName(snapshots_prefix(agent) + name)
+
+
 def tags_prefix(agent: str) -> str:
     """What every version tag of an agent begins with."""
     return f"refs/tags/{agent}/"

@@ -75,9 +75,13 @@ def follow(repo: Repository, quarantine: str) -> list[str]:
 
 def needs_stillness(repo: Repository, found: Sequence[Finding]) -> None:
     """AgentBusy if the agent runs and something of it would be touched that it may be reading."""
-    if leases.is_running(repo) and any(it.where in ("view", "link") for it in found):
+    running, testing = leases.is_running(repo), leases.is_testing(repo)
+    if (running or testing) and any(it.where in ("view", "link") for it in found):
         raise AgentBusy(
-            f"{repo.name} is running", unchanged="nothing was repaired", hint="stop it first", agent=repo.name
+            f"{repo.name} is running" if running else f"a snapshot of {repo.name} is under test",
+            unchanged="nothing was repaired",
+            hint="stop it first",
+            agent=repo.name,
         )
 
 

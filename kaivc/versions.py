@@ -15,9 +15,9 @@ from functools import lru_cache
 
 from kaivc import manifest as manifests
 from kaivc import trees
-from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidName, NoSuchRevision, NoVersionYet, hit
+from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidName, NoSuchRevision, NoVersionYet, VersionTaken, hit
 from kaivc.manifest import MANIFEST, FileClass, Manifest
-from kaivc.names import Actor, ObjectId, RefName, Version, tags_prefix, version_ref
+from kaivc.names import FIRST_VERSION, Actor, ObjectId, RefName, Version, tags_prefix, version_ref
 from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.storage import caches, journal
@@ -287,6 +287,22 @@ def highest(repo: Repository) -> Version | None:
         with suppress(InvalidName):
             return max(map(Version.parse, [noted[1], *(name.removeprefix(prefix) for name in since)]))
     return max(numbers(repo), default=None)
+
+
+def choose_number(repo: Repository, wanted: Version | None, bump: str | None, last: Version | None) -> Version:
+    """The number of a new version: ``wanted``, VersionTaken if it is not free; else ``bump`` counts from ``last``."""
+    if wanted is None:
+        FIRST_VERSION.bump(bump or "patch")
+        return last.bump(bump or "patch") if last else FIRST_VERSION
+    tag = repo.ref(version_ref(repo.name, wanted))
+    if tag is not None:
+        raise VersionTaken(
+            f"{repo.name}@{wanted.tag} is taken by {repo.store.tag(tag).target.hex()[:SHORT]}",
+            unchanged="nothing was committed",
+            hint="a version number is used once; choose another, or use --bump",
+            version=str(wanted),
+        )
+    return wanted
 
 
 @dataclass(frozen=True)

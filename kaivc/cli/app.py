@@ -30,6 +30,11 @@ VERBS = (
     "restore",
     "reflog",
     "run",
+    "snapshot",
+    "snapshot list",
+    "snapshot show",
+    "snapshot promote",
+    "snapshot drop",
     "verify",
     "fsck",
     "audit",
@@ -45,8 +50,11 @@ VERBS = (
 )
 """Every command, in the order of `kai --help`. One of two words is a verb of a group."""
 
-GROUPS = {"agent": "List, rename, remove and link agents."}
-"""The first words of such commands, and what is said of them."""
+GROUPS = {
+    "snapshot": "Test a version in a layer; list, show, promote, drop snapshots.",
+    "agent": "List, rename, remove and link agents.",
+}
+"""The first words of such commands, and what is said of them; one may be a verb too (``arguments.BOTH``)."""
 
 
 LEFT_OPEN: list[Invocation] = []

@@ -6,7 +6,7 @@ A verb is a function: the first parameter is the door, each other one is ``Annot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FunctionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -82,6 +82,21 @@ OpId = Annotated[
     str | None, Option("--op-id", metavar="ID", help="A name for this operation; repeated with it, it happens once.")
 ]
 Reason = Annotated[str, Option("--reason", metavar="TEXT", help="Why; it goes into the log.")]
+
+SNAPSHOT = Argument(metavar="SNAPSHOT", help="Its id; AGENT@ID where several agents have it.")
+
+# ---------------------------------------------------------------- a word that is a verb, and the first of others
+
+BOTH = {"snapshot": "--test"}
+"""By word: the option that makes it the verb itself; without it the next word says which of its verbs is meant."""
+
+
+def is_verb(word: str, rest: Sequence[str]) -> bool:
+    """Whether a word is a verb by itself, given all that follows it; an agent may be called as a group's verb is."""
+    option = BOTH.get(word)
+    ours = rest[: rest.index("--")] if "--" in rest else rest
+    return option is None or any(it.partition("=")[0] == option for it in ours)
+
 
 # ---------------------------------------------------------------- what all of them take
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
+from kaivc.cli.arguments import is_verb
 from kaivc.cli.words import COMMANDS, EVERYWHERE, GROUPS, SETTINGS, Options
 
 TYPE_CHECKING = False
@@ -77,6 +78,7 @@ class _Before:
         self.values: dict[str, str] = {}
         self.awaited = ""
         self.only_positionals = False
+        self._words = words
         for word in words:
             self._take(word)
 
@@ -94,10 +96,15 @@ class _Before:
                 self.values[name] = value
             elif self.kind_of(name):
                 self.awaited = name
-        elif self.command in COMMANDS:
+        elif self.command in COMMANDS and not (self.is_open and f"{self.command} {word}" in COMMANDS):
             self.positionals.append(word)
         else:
             self.command = f"{self.command} {word}".strip()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the next word may still make it another command: one that is a verb, and the first word of others."""
+        return self.command in GROUPS and not self.positionals and not is_verb(self.command, self._words)
 
     @property
     def options(self) -> Options:
@@ -127,6 +134,9 @@ def offered(words: list[str]) -> tuple[str, list[Offer]]:
         return _fitting(word, "", [(name, told) for name, (_, told) in seen.options.items()])
     if seen.command not in COMMANDS:
         return _fitting(word, "", _verbs(seen.command))
+    if seen.is_open:
+        how, agents = _values("agent", word, seen)
+        return _fitting(word, how, _verbs(seen.command) + agents)
     kinds = COMMANDS[seen.command][1]
     last = kinds[-1] if kinds and kinds[-1].endswith("...") else ""
     kind = dict(enumerate(kinds)).get(len(seen.positionals), last)
@@ -144,7 +154,8 @@ def _verbs(group: str) -> list[Offer]:
     if group:
         inner = group + " "
         return [(name.removeprefix(inner), it[0]) for name, it in COMMANDS.items() if name.startswith(inner)]
-    return [(name, it[0]) for name, it in COMMANDS.items() if " " not in name] + list(GROUPS.items())
+    alone = {name: it[0] for name, it in COMMANDS.items() if " " not in name}
+    return list({**alone, **GROUPS}.items())
 
 
 def _values(kind: str, word: str, seen: _Before) -> tuple[str, list[Offer]]:
@@ -155,7 +166,7 @@ def _values(kind: str, word: str, seen: _Before) -> tuple[str, list[Offer]]:
         return "", [(name, "") for name in kind[1:].split("|")]
     if kind == "setting":
         return NO_SPACE, [(f"{name}=", "") for name in SETTINGS]
-    if kind in ("agent", "rev", "agentrev", "ref", "path", "source"):
+    if kind in ("agent", "rev", "agentrev", "ref", "path", "source", "snapshot"):
         return _from_home(kind, word, seen)
     return "", []
 
@@ -170,8 +181,8 @@ def _from_home(kind: str, word: str, seen: _Before) -> tuple[str, list[Offer]]:
     root = find_home(named) if os.path.isdir(named) else None
     if root is None:
         return (DIRS, []) if kind == "source" else ("", [])
-    if kind == "path":
-        return "", _paths(root, word, seen)
+    if kind in ("path", "snapshot"):
+        return "", _paths(root, word, seen) if kind == "path" else _snapshots(root)
     from kaivc.storage.catalog import Catalog
 
     catalog = Catalog.open(Layout(root).catalog, WAIT, scratch=_scratch(), read_only=True)
@@ -204,6 +215,24 @@ def _revisions(catalog: Catalog, agent: str) -> list[Offer]:
     told = {"current": "the version in force"}
     named = [(number.tag, "") for number in reversed(numbers)]
     return named + [(name, told.get(name, "")) for name in sorted(branches, key=_newest_first)]
+
+
+def _snapshots(root: str) -> list[Offer]:
+    """The ids of all snapshots, committed or recorded, the newest first."""
+    from kaivc.layout import Layout
+    from kaivc.names import is_name, snapshots_prefix
+    from kaivc.storage import journal
+    from kaivc.storage.catalog import Catalog
+
+    catalog = Catalog.open(Layout(root).catalog, WAIT, scratch=_scratch(), read_only=True)
+    found = {}
+    for agent in catalog.agent_names():
+        row, prefix, records = catalog.agent(agent), snapshots_prefix(agent), Layout(root).snapshot_temp(agent)
+        names = os.listdir(records) if os.path.isdir(records) else []
+        ids = [it.removesuffix(".json") for it in names if it.endswith(".json")]
+        ids += [name.removeprefix(prefix) for name in journal.refs(catalog, row.id, prefix)] if row else []
+        found |= {name: f"of {agent}" for name in ids if is_name(name)}
+    return sorted(found.items(), reverse=True)
 
 
 def _newest_first(branch: str) -> tuple[str, int, str]:

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from kaivc import __version__
 from kaivc.cli.app import GROUPS, VERBS, function
-from kaivc.cli.arguments import EVERYWHERE, REQUIRED, Option, Parameter, parameters
+from kaivc.cli.arguments import BOTH, EVERYWHERE, REQUIRED, Option, Parameter, is_verb, parameters
 from kaivc.cli.failures import USAGE, Misuse
 from kaivc.cli.invocation import Invocation
 
@@ -67,16 +67,23 @@ class Verbs(TyperGroup):
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | TyperGroup | None:  # type: ignore[override]
         """One of them, imported now."""
-        return load(self.before + cmd_name) if cmd_name in self.list_commands(ctx) else None
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        word = self.before + cmd_name
+        return _group(word) if word in GROUPS else load(word)
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # noqa: ANN401 - as typer has it
         """The verb and what follows it; the nearest names for one that is not there."""
         known = self.list_commands(ctx)
+        if args[0] in BOTH and not self.before and is_verb(args[0], args[1:]):
+            return args[0], load(args[0]), args[1:]
         if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
             from kaivc.names import nearest
 
             close = [self.before + verb for verb in nearest(args[0], known)]
             hint = f"did you mean {', '.join(close)}?" if close else f"see `{ctx.command_path} --help`"
+            if (word := self.before.strip()) in BOTH:
+                hint += f"; `kai {word} {args[0]} {BOTH[word]} ...` takes it for an agent"
             raise Misuse(f"there is no command {self.before + args[0]!r}", hint=hint, nearest=close)
         return super().resolve_command(ctx, args)
 
@@ -106,8 +113,11 @@ class Command(TyperCommand):
 
 @cache
 def load(verb: str) -> TyperCommand | TyperGroup:
-    """The parser of a verb's arguments, which imports it; of a group's verbs, which imports none."""
-    return _group(verb) if verb in GROUPS else _command(verb)
+    """The parser of a verb's arguments, which imports it; of a group's verbs, which imports none.
+
+    Of a word that is both, the verb's.
+    """
+    return _command(verb) if verb in VERBS else _group(verb)
 
 
 def _command(verb: str) -> TyperCommand:
@@ -151,7 +161,9 @@ def _parameter(it: Parameter) -> inspect.Parameter:
 
 def _group(word: str) -> TyperGroup:
     app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.callback(context_settings=CONTEXT, help=GROUPS[word])(lambda: None)
+    option = BOTH.get(word)
+    also = option and f"`kai {word} AGENT {option} ...` is a command by itself: `kai {word} {option} --help`."
+    app.callback(context_settings=CONTEXT, help=GROUPS[word], epilog=also)(lambda: None)
     group = cast("Verbs", get_command(app))
     group.name, group.before = word, word + " "
     group.params.extend(_everywhere())

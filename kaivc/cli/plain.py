@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
-from kaivc.cli.arguments import EVERYWHERE, REQUIRED, Option, Parameter, parameters
+from kaivc.cli.arguments import EVERYWHERE, REQUIRED, Option, Parameter, is_verb, parameters
 from kaivc.cli.invocation import Invocation
 
 Load = Callable[[str], FunctionType | None]
@@ -42,7 +42,7 @@ class _Reader:
 
     def read(self, load: Load, door: Invocation) -> tuple[FunctionType, Values]:
         first = self.word()
-        verb = load(first) or load(f"{first} {self.word()}")
+        verb = (load(first) if is_verb(first, self.words) else None) or load(f"{first} {self.word()}")
         if verb is None:
             raise NotPlainError
         takes = list(parameters(verb))

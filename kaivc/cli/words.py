@@ -22,6 +22,7 @@ EVERYWHERE: Options = {
 SETTINGS: tuple[str, ...] = ("author", "backups.keep", "backups.max_age", "backups.max_bytes", "chunks.threshold", "compress.level", "head", "isolation.commit_changes", "isolation.enable", "isolation.env", "isolation.inodes", "isolation.memory", "isolation.open_files", "isolation.output", "isolation.processes", "isolation.require", "isolation.rollback_on_error", "isolation.temp_dir", "isolation.time", "isolation.written", "limits.max_file", "limits.max_files", "lock.wait", "packs.seal_at", "read.tries", "reflog.expire", "snapshots.expire", "verify.full_every", "views.keep", "views.max_bytes")
 
 GROUPS: dict[str, str] = {
+    "snapshot": "Test a version in a layer; list, show, promote, drop snapshots.",
     "agent": "List, rename, remove and link agents.",
 }
 
@@ -186,6 +187,49 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Options]] = {
         ("agent", "files..."),
         {
             "--dirty": ("", "Run even if logic, config or lock files differ from current."),
+        },
+    ),
+    "snapshot": (
+        "Test a version in a throw-away layer, apart from all else.",
+        ("agent", "files..."),
+        {
+            "--test": ("rev", "The version to test."),
+            "--state": ("=committed|live", "Whose state it finds: the version's, or the workspace's."),
+            "--commit": ("", "If it passes, keep what it changed as a branch."),
+        },
+    ),
+    "snapshot list": (
+        "List the snapshots that are kept, and those under test.",
+        ("agent",),
+        {},
+    ),
+    "snapshot show": (
+        "Show how a test ended, and what it changed.",
+        ("snapshot",),
+        {},
+    ),
+    "snapshot promote": (
+        "Make a committed snapshot a version, and put it in force.",
+        ("snapshot",),
+        {
+            "--bump": ("=patch|minor|major", "Count from the highest number there is. [default: patch]"),
+            "--version": ("text", "The number itself."),
+            "-m": ("text", "What is new; each further one is a paragraph."),
+            "--notes": ("text", "What is new; each further one is a paragraph."),
+            "--author": ("text", "Who made it, as \"Name <mail>\"."),
+            "--with-state": ("", "Take the snapshot's state too."),
+            "--force": ("", "Even if another version is in force now."),
+            "--dry-run": ("", "Say what would happen; do nothing."),
+            "--live": ("", "Go on beside a running agent."),
+            "--op-id": ("text", "A name for this operation; repeated with it, it happens once."),
+        },
+    ),
+    "snapshot drop": (
+        "Drop a snapshot: its branch, or the layer that waits.",
+        ("snapshot",),
+        {
+            "--reason": ("text", "Why; it goes into the log."),
+            "--dry-run": ("", "Say what would happen; do nothing."),
         },
     ),
     "verify": (

@@ -7,10 +7,9 @@ import sqlite3
 
 from kaivc import intents, leases, trees, versions
 from kaivc.capture import Capture, Capturer
-from kaivc.errors import InvalidName, NothingToCommit, UnsettledFile, VersionTaken
+from kaivc.errors import InvalidName, NothingToCommit, UnsettledFile
 from kaivc.manifest import DEFAULT
 from kaivc.names import (
-    FIRST_VERSION,
     Absent,
     Actor,
     Exactly,
@@ -72,22 +71,8 @@ def commit(  # noqa: PLR0913 - a keyword for each flag
             return done
         highest = versions.highest(repo)
         committer = _Committer(repo, author or repo.home.actor, time, highest)
-        return committer.run(_number(repo, wanted, bump, highest), notes, snapshot_type, op_id, allow_empty=allow_empty)
-
-
-def _number(repo: Repository, wanted: Version | None, bump: str | None, highest: Version | None) -> Version:
-    if wanted is None:
-        FIRST_VERSION.bump(bump or "patch")
-        return highest.bump(bump or "patch") if highest else FIRST_VERSION
-    tag = repo.ref(version_ref(repo.name, wanted))
-    if tag is not None:
-        raise VersionTaken(
-            f"{repo.name}@{wanted.tag} is taken by {repo.store.tag(tag).target.hex()[:12]}",
-            unchanged="nothing was committed",
-            hint="a version number is used once; choose another, or use --bump",
-            version=str(wanted),
-        )
-    return wanted
+        number = versions.choose_number(repo, wanted, bump, highest)
+        return committer.run(number, notes, snapshot_type, op_id, allow_empty=allow_empty)
 
 
 def _landed_before(repo: Repository, op_id: str) -> Committed | None:

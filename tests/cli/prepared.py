@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from kaivc import scratch
 from kaivc.cli.main import main
 from tests.engine.homes import Files, write
 
@@ -97,6 +98,21 @@ def moved_link(top: Path) -> Path:
     return top / "agents"
 
 
+SNAPSHOT = "261122-205340-9f3c1a"
+
+
+def a_snapshot(top: Path) -> Path:
+    """A committed snapshot of the version in force."""
+    home = ["--home", str(top / "agents")]
+    usual = scratch.new_id
+    scratch.new_id = lambda _: SNAPSHOT
+    try:
+        run("snapshot", AGENT, "--test", "current", "--commit", *home, "--", "sh", "-c", "echo new > new.txt")
+    finally:
+        scratch.new_id = usual
+    return top / "agents"
+
+
 OTHERWISE: dict[str, Callable[[Path], Path]] = {
     "kai agent link": moved_link,
     "kai fsck --repair": damaged_view,
@@ -107,6 +123,10 @@ OTHERWISE: dict[str, Callable[[Path], Path]] = {
     "kai rollback summarizer --to v1.0.0 --force": damaged_view,
     "kai run": nothing_changed,
     "kai run summarizer --dirty": lambda top: top / "agents",
+    "kai snapshot drop": a_snapshot,
+    "kai snapshot list": a_snapshot,
+    "kai snapshot promote": a_snapshot,
+    "kai snapshot show": a_snapshot,
     "kai verify summarizer --workspace": nothing_changed,
 }
 """By how a line begins, the longest that fits: what is done first, and the working directory."""

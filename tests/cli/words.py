@@ -34,6 +34,7 @@ KINDS = {
     "-- CMD": "files",
     "KEY=VALUE": "setting",
     "AGENT@REV|DIR": "source",
+    "SNAPSHOT": "snapshot",
 }
 """By metavar. Whatever else there is, a shell cannot know."""
 
