@@ -184,8 +184,11 @@ class Reader:
                 size = os.fstat(fd).st_size
                 return self._sink.put_blob(_FileSource(fd, size), size, like)
         except sqlitefiles.NotReadable:
+            oid = self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size, like)
+            if signature(os.fstat(fd)) != signature(status):
+                raise _Unsettled from None
             self.plain_databases.append(path)
-            return self._sink.put_blob(_FileSource(fd, status.st_size), status.st_size, like)
+            return oid
 
     def _reading(self, path: bytes) -> AbstractContextManager[sqlite3.Connection]:
         return sqlitefiles.reading(path, self._repo.settings.lock_wait, self._repo.home.temp)

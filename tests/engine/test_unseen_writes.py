@@ -6,7 +6,11 @@ import mmap
 import time
 from pathlib import Path
 
+import pytest
+
+from kaivc import reading
 from kaivc.reading import GRANULE_NS, is_settled
+from kaivc.sqlitefiles import MAGIC
 from kaivc.storage.caches import Known
 from tests.engine.homes import commit, make_home
 
@@ -44,3 +48,25 @@ def test_both_times_settle() -> None:
         assert is_settled(Known(tuple(times), b"", now))
         times[index] = fresh
         assert not is_settled(Known(tuple(times), b"", now)), place
+
+
+def test_what_only_begins_as_a_database_must_hold_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read as a plain file, so half of one state and half of the next must not be taken for one."""
+    agent = make_home(tmp_path / "home").new("a")
+    path = agent.workspace / "vault"
+    path.write_bytes(MAGIC + b"a" * 3000)
+    turned: list[bool] = []
+    whole = reading._FileSource.read
+
+    def turn(self: reading._FileSource, size: int, /) -> bytes:
+        found = whole(self, min(size, 1000))
+        if not turned:
+            turned.append(True)
+            time.sleep(LONG)
+            with path.open("r+b") as file:
+                file.write(MAGIC + b"b" * 3000)
+        return found
+
+    monkeypatch.setattr(reading._FileSource, "read", turn)
+    version = str(agent.commit().version)
+    assert _in_version(tmp_path / "home", version, "vault") == MAGIC + b"b" * 3000
