@@ -52,7 +52,8 @@ def settle(repo: Repository) -> None:
     if repo.current is None or repo.row().removed_ns:
         return
     try:
-        if repo.home.boot and caches.settled(repo.catalog, repo.id) == repo.home.boot:
+        if repo.remembered.settled or (repo.home.boot and caches.settled(repo.catalog, repo.id) == repo.home.boot):
+            repo.remembered.settled = True
             return
         View(repo, versions.current(repo)).mend_cut()
         if _is_log_cut(repo):
@@ -93,9 +94,9 @@ def write_rollback_log(repo: Repository) -> None:
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
         repo.vfs.remove_tree(path)
     last = _last_logged(path)
-    if last > repo.row().op_seq:
-        last = 0  # not our numbers: written anew
     new = repo.reflog(current_ref(repo.name), since=last)[::-1]
+    if not new and last > repo.row().op_seq:  # not our numbers: written anew
+        last, new = 0, repo.reflog(current_ref(repo.name))[::-1]
     if not new:
         return
     data = b"".join(_lines(repo, new))
@@ -158,16 +159,22 @@ def _last_logged(path: str) -> int:
 
     tail = b""
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            for piece in (TAIL, LONGEST_LINE):
-                tail = os.pread(file.fileno(), piece, max(0, size - piece)).rstrip(b"\n")
-                if b"\n" in tail:
-                    break
-            if os.pread(file.fileno(), 1, max(0, size - 1)) != b"\n":
-                return 0
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return 0
+    try:
+        size = os.fstat(fd).st_size
+        for piece in (TAIL, LONGEST_LINE):
+            tail = os.pread(fd, piece, max(0, size - piece))
+            if not tail.endswith(b"\n"):
+                return 0
+            tail = tail.rstrip(b"\n")
+            if b"\n" in tail:
+                break
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
     try:
         return int(json.loads(tail.rpartition(b"\n")[2])["seq"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

@@ -33,47 +33,47 @@ class Layout:
     @property
     def kai(self) -> str:
         """The directory that holds what kaivc keeps."""
-        return os.path.join(self.root, KAI)
+        return f"{self.root}/{KAI}"
 
     @property
     def catalog(self) -> str:
         """The SQLite catalog."""
-        return os.path.join(self.kai, "catalog.sqlite")
+        return f"{self.kai}/catalog.sqlite"
 
     @property
     def repaired(self) -> str:
         """A catalog that a repair made, whole, waiting to take the other's place."""
-        return os.path.join(self.kai, "catalog.repaired")
+        return f"{self.kai}/catalog.repaired"
 
     @property
     def home_file(self) -> str:
         """What the home is, for whoever has no catalog."""
-        return os.path.join(self.kai, "home.json")
+        return f"{self.kai}/home.json"
 
     @property
     def quarantine(self) -> str:
         """What repairs moved out of the way; nothing is ever removed from it."""
-        return os.path.join(self.kai, "quarantine")
+        return f"{self.kai}/quarantine"
 
     @property
     def config(self) -> str:
         """The home's configuration."""
-        return os.path.join(self.kai, "config.yaml")
+        return f"{self.kai}/config.yaml"
 
     @property
     def local(self) -> str:
         """What holds on this machine only."""
-        return os.path.join(self.kai, "local.yaml")
+        return f"{self.kai}/local.yaml"
 
     @property
     def packs(self) -> str:
         """The parent of all pack directories."""
-        return os.path.join(self.kai, "packs")
+        return f"{self.kai}/packs"
 
     @property
     def locks(self) -> str:
         """Lock and lease files."""
-        return os.path.join(self.kai, "locks")
+        return f"{self.kai}/locks"
 
     @property
     def log(self) -> str:
@@ -87,23 +87,23 @@ class Layout:
 
     def pack_dir(self, agent: str) -> str:
         """The packs of an agent."""
-        return os.path.join(self.packs, agent)
+        return f"{self.packs}/{agent}"
 
     def pack(self, agent: str, name: str) -> str:
         """One pack."""
-        return os.path.join(self.pack_dir(agent), name + ".pack")
+        return f"{self.packs}/{agent}/{name}.pack"
 
     def lock(self, agent: str) -> str:
         """What the one mover of an agent holds."""
-        return os.path.join(self.locks, agent + ".lock")
+        return f"{self.locks}/{agent}.lock"
 
     def collecting(self, agent: str) -> str:
         """What the one gc of an agent holds."""
-        return os.path.join(self.locks, agent + ".gc")
+        return f"{self.locks}/{agent}.gc"
 
     def lease(self, agent: str) -> str:
         """What runs of an agent hold."""
-        return os.path.join(self.locks, agent + ".lease")
+        return f"{self.locks}/{agent}.lease"
 
     def testing(self, agent: str) -> str:
         """What tests of snapshots hold: their views stay."""
@@ -111,47 +111,47 @@ class Layout:
 
     def staging(self, agent: str, op: str = "") -> str:
         """Files of an operation, complete, waiting to be renamed into the workspace."""
-        return os.path.join(self.kai, "staging", agent, op)
+        return f"{self.kai}/staging/{agent}/{op}"
 
     def displaced(self, agent: str, op: str = "") -> str:
         """Files that an operation moved out of the workspace."""
-        return os.path.join(self.kai, "displaced", agent, op)
+        return f"{self.kai}/displaced/{agent}/{op}"
 
     def removed(self, agent: str) -> str:
         """What a removed agent left that no backup holds."""
-        return os.path.join(self.kai, "removed", agent)
+        return f"{self.kai}/removed/{agent}"
 
     def agent(self, agent: str) -> str:
         """The directory of an agent."""
-        return os.path.join(self.root, agent)
+        return f"{self.root}/{agent}"
 
     def workspace(self, agent: str) -> str:
         """The live directory, unless it is linked."""
-        return os.path.join(self.root, agent, "workspace")
+        return f"{self.root}/{agent}/workspace"
 
     def versions(self, agent: str) -> str:
         """The parent of all views."""
-        return os.path.join(self.root, agent, "versions")
+        return f"{self.root}/{agent}/versions"
 
     def view(self, agent: str, tag: str) -> str:
         """The read-only directory of a version; ``tag`` as ``v1.2.3``."""
-        return os.path.join(self.versions(agent), tag)
+        return f"{self.root}/{agent}/versions/{tag}"
 
     def current(self, agent: str) -> str:
         """The link to the view in force."""
-        return os.path.join(self.root, agent, "current")
+        return f"{self.root}/{agent}/current"
 
     def rollback_log(self, agent: str) -> str:
         """One JSON line for each move of ``current``."""
-        return os.path.join(self.root, agent, "rollback.log")
+        return f"{self.root}/{agent}/rollback.log"
 
     def unfinished(self, agent: str) -> tuple[str, str]:
         """The marks of what is to become an agent: in its directory, and in that of its packs."""
-        return os.path.join(self.snapshot_temp(agent), UNFINISHED), os.path.join(self.pack_dir(agent), UNFINISHED)
+        return f"{self.snapshot_temp(agent)}/{UNFINISHED}", f"{self.pack_dir(agent)}/{UNFINISHED}"
 
     def snapshot_temp(self, agent: str) -> str:
         """The records of an agent's snapshots."""
-        return os.path.join(self.root, agent, "snapshot_temp")
+        return f"{self.root}/{agent}/snapshot_temp"
 
     def snapshot_record(self, agent: str, name: str) -> str:
         """What is known of one snapshot, as JSON."""

@@ -37,14 +37,14 @@ def in_store_order(store: ObjectStore, files: Files) -> Iterator[tuple[bytes, En
     """The files so that what lies together is read together, and where it lies is asked for many at a time."""
     listing = iter(files.items())
     while group := list(itertools.islice(listing, AT_ONCE)):
-        rows = store.look_up(entry.oid for _, entry in group)
+        rows = store.look_up(entry.oid for _, entry in group if store.contents.get(entry.oid) is None)
         places = {oid: (row.pack, row.offset, row.within) for oid, row in rows.items()}
         yield from sorted(group, key=lambda item: places.get(item[1].oid, NOWHERE))
     store.look_up(())
 
 
-def write_file(store: ObjectStore, tree: DirTree, path: bytes, entry: Entry, mode: int, *, sync: bool = False) -> None:
-    """Make a new file or link of a stored blob; ChecksumMismatch if the bytes are not those of its id.
+def write_file(store: ObjectStore, tree: DirTree, path: bytes, entry: Entry, mode: int, *, sync: bool = False) -> int:
+    """Make a new file or link of a stored blob; its size. ChecksumMismatch if the bytes are not those of its id.
 
     ``mode`` holds the permission bits, exactly.
     """
@@ -53,18 +53,23 @@ def write_file(store: ObjectStore, tree: DirTree, path: bytes, entry: Entry, mod
         target = link_target(store, entry.oid)
         _require(store.format.hash(Kind.BLOB, target) == entry.oid, path, entry)
         tree.vfs.symlink(target, name, at=parent)
-        return
+        return len(target)
     fd = tree.vfs.create(name, mode & 0o700, at=parent)
     try:
-        _write_blob(store, tree.vfs, fd, path, entry)
+        size = _write_blob(store, tree.vfs, fd, path, entry)
         tree.vfs.chmod_fd(fd, mode)
         if sync:
             tree.vfs.sync(fd)
     finally:
         tree.vfs.close(fd)
+    return size
 
 
-def _write_blob(store: ObjectStore, vfs: Vfs, fd: int, path: bytes, entry: Entry) -> None:
+def _write_blob(store: ObjectStore, vfs: Vfs, fd: int, path: bytes, entry: Entry) -> int:
+    data = store.at_hand(entry.oid, Kind.BLOB)
+    if data is not None and len(data) < SPARSE_FROM:
+        vfs.write(fd, data)
+        return len(data)
     size = store.size(entry.oid)
     digest = store.format.header(Kind.BLOB, size)
     put = _sparse(vfs, fd) if size >= SPARSE_FROM else lambda piece: vfs.write(fd, piece)
@@ -75,6 +80,7 @@ def _write_blob(store: ObjectStore, vfs: Vfs, fd: int, path: bytes, entry: Entry
     if size >= SPARSE_FROM:
         vfs.set_size(fd, size)
     _require(digest.digest() == entry.oid, path, entry)
+    return size
 
 
 def _sparse(vfs: Vfs, fd: int) -> Callable[[bytes], None]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:
     from operator import attrgetter
 
-    MANY = 500
+    MANY = 100
     """Instances of a class, after which compiling pays."""
 
     def dataclass(cls=None, /, *, frozen=False):

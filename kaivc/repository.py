@@ -20,6 +20,7 @@ from kaivc.names import (
     ReflogEntry,
     RefName,
     RefUpdate,
+    Version,
     current_ref,
     heads_prefix,
     nearest,
@@ -161,6 +162,18 @@ class _Held:
     refs: dict[RefName, ObjectId | None] = field(default_factory=dict)
 
 
+@dataclass
+class Remembered:
+    """What stays true of an agent as long as this process lives, or until its next operation.
+
+    ``highest`` is the highest version after the operation of a number; ``settled``, that what a power cut may have left
+    has been looked after since the machine was started.
+    """
+
+    highest: tuple[int, Version] | None = None
+    settled: bool = False
+
+
 class _Holders(threading.local):
     """What each thread holds."""
 
@@ -210,6 +223,11 @@ class Repository:
     def seals(self) -> dict[tuple[int, int], Seal]:
         """The seals that this process knows, by (dev, inode): each stays true of an inode that looks as it says."""
         return caches.seals(self.catalog, self.id)
+
+    @cached_property
+    def remembered(self) -> Remembered:
+        """What need not be asked again."""
+        return Remembered()
 
     @cached_property
     def _listings(self) -> caches.Listings:
@@ -345,6 +363,7 @@ class Repository:
         if self.catalog.refresh():
             self.store.close()
             self.store.forget()
+            vars(self)["remembered"] = Remembered()
             if self.row().id != self.id:
                 raise StorageFailed(
                     "the catalog was made anew by a repair",

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from kaivc import manifest as manifests
 from kaivc import trees
@@ -51,6 +50,8 @@ SNAPSHOT_TYPES = ("auto", "manual", "rollback")
 MAX_NOTES = 64 << 10
 SHORT = 12
 """Digits that stand for a commit in what people read."""
+DESCRIBED = 16
+"""How many versions are kept described: a commit asks ten times for the old one and the new."""
 
 
 @dataclass(frozen=True)
@@ -197,11 +198,17 @@ def write_tag(repo: Repository, sink: ObjectSink, draft: Draft, version: Version
 
 def describe(repo: Repository, oid: ObjectId) -> AgentVersion:
     """What a commit says; ChecksumMismatch if it is damaged, or none of ours."""
-    with hit(f"commit {oid.hex()[:SHORT]} of {repo.name}", agent=repo.name, commit=oid.hex()):
-        return of_commit(repo.name, oid, repo.store.commit(oid))
+    kept = repo.store.described
+    found: AgentVersion | None = kept.get(oid)
+    if found is None:
+        with hit(f"commit {oid.hex()[:SHORT]} of {repo.name}", agent=repo.name, commit=oid.hex()):
+            found = of_commit(repo.name, oid, repo.store.commit(oid))
+        while len(kept) >= DESCRIBED:
+            del kept[next(iter(kept))]
+        kept[oid] = found
+    return found
 
 
-@lru_cache(maxsize=16)
 def of_commit(agent: str, oid: ObjectId, commit: Commit) -> AgentVersion:
     """What a commit says, once it is read; MalformedObject if it is none of ours."""
     notes, trailers = parse_message(commit.message)
@@ -281,6 +288,8 @@ def numbers(repo: Repository) -> list[Version]:
 
 def highest(repo: Repository) -> Version | None:
     """The highest number of any version: what is noted, and what was named since. Under the agent's lock."""
+    if repo.remembered.highest is not None and repo.remembered.highest[0] == repo.row().op_seq:
+        return repo.remembered.highest[1]
     noted, prefix = caches.highest(repo.catalog, repo.id), tags_prefix(repo.name)
     if noted is not None and noted[0] <= repo.row().op_seq:
         since = journal.made_since(repo.catalog, repo.id, prefix, noted[0])

@@ -172,4 +172,6 @@ class _Committer:
             caches.put_known_files(db, repo.id, known, repo.home.boot)
             caches.put_highest(db, repo.id, seq, str(highest))
 
-        return repo.land(writer, updates, op, [intents.link(), intents.log()], note)
+        landed = repo.land(writer, updates, op, [intents.link(), intents.log()], note)
+        repo.remembered.highest = landed.seq, highest
+        return landed

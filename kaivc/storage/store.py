@@ -75,6 +75,7 @@ class ObjectStore:
         self._trees: dict[ObjectId, list[tuple[bytes, Entry]]] = {}
         self._texts: dict[ObjectId, Commit | Tag] = {}
         self.flat: dict[ObjectId, dict[bytes, Entry]] = {}
+        self.described: dict[ObjectId, Any] = {}
 
     # ------------------------------------------------------------ what is there
 
@@ -162,6 +163,7 @@ class ObjectStore:
         self._trees.clear()
         self._texts.clear()
         self.flat.clear()
+        self.described.clear()
         self.contents.clear()
         self._blocks.clear()
         self._near = {}
@@ -175,9 +177,16 @@ class ObjectStore:
 
     def _whole(self, oid: ObjectId, kind: Kind) -> bytes:
         """What leads on is hashed each time it is read: a commit that comes before itself cannot be made then."""
-        data = self.read(oid, kind)
-        self._require_id(oid, kind, self.format.hash(kind, data))
+        data = self.at_hand(oid, kind)
+        if data is None:
+            data = self.read(oid, kind)
+            self._require_id(oid, kind, self.format.hash(kind, data))
         return data
+
+    def at_hand(self, oid: bytes, kind: Kind) -> bytes | None:
+        """The bytes of an object that was written or read a moment ago, hashed; None if they are not in memory."""
+        data = self.contents.get(oid)
+        return data if data is not None and self.format.hash(kind, data) == oid else None
 
     @staticmethod
     def _require_id(oid: bytes, kind: int, found: bytes) -> None:

@@ -19,6 +19,7 @@ from kaivc.storage.catalog import damaged, older_than
 from kaivc.storage.chunking import Listing, Source, cut
 from kaivc.storage.gitobjects import Kind
 from kaivc.storage.index import ObjectRow, PackRow, PackState
+from kaivc.storage.journal import OpRow
 from kaivc.storage.pack import (
     LARGEST,
     MAX_BASE,
@@ -57,7 +58,8 @@ class StoreWriter:
         self._links: dict[bytes, Link] = {}
         self._small: dict[bytes, tuple[int, bytes, bytes]] = {}
         self._small_size = 0
-        self._nothing: bool | None = None
+        self._packs: list[PackRow] | None = None
+        self._unpacked: list[OpRow] | None = None
         self._moved: list[tuple[str, ObjectRow, int]] = []
         self._adopted: list[tuple[str, int, int]] = []
         self._numbers: dict[str, int] = {}
@@ -80,14 +82,29 @@ class StoreWriter:
         """Whether the object is stored, or will be."""
         if oid in self._new or oid in self._small:
             return True
-        if self._nothing is None:  # under the agent's lock no other writer adds to it
-            self._nothing = not index.packs(self._store.catalog, self._place.agent_id)
-        return not self._nothing and self._store.find(oid) is not None
+        return bool(self._known_packs()) and self._store.find(oid) is not None
+
+    def _known_packs(self) -> list[PackRow]:
+        """The packs that are there: under the agent's lock no other writer adds to them."""
+        if self._packs is None:
+            self._packs = index.packs(self._store.catalog, self._place.agent_id)
+        return self._packs
+
+    def _unpacked_ops(self) -> list[OpRow]:
+        """The op records that no pack is known to hold."""
+        if self._unpacked is None:
+            self._unpacked = journal.unpacked_ops(self._store.catalog, self._place.agent_id)
+        return self._unpacked
+
+    def _forget(self) -> None:
+        """Ask again what the catalog holds: it changes."""
+        self._packs = self._unpacked = None
 
     def put(self, kind: Kind, data: bytes, like: bytes | None = None) -> ObjectId:
         """Add a whole object; its id. ``like`` is the id of one that perhaps holds most of it: the one before it."""
         oid = self._store.format.hash(kind, data)
-        if not self.contains(oid):
+        # Two commits or tags are hardly ever the same; of one that is, the catalog keeps the record that it knows.
+        if oid not in self._new and (kind in (Kind.COMMIT, Kind.TAG) or not self.contains(oid)):
             self._add(RecordKind(kind), oid, data, len(data), like)
             self._store.contents.put(oid, data, proven=True)
         return oid
@@ -236,7 +253,7 @@ class StoreWriter:
     def _take(self) -> _OpenPack | None:
         store = self._store
         settled = {row.name for row in self._done}
-        for row in index.packs(store.catalog, self._place.agent_id):
+        for row in self._known_packs():
             if row.state == PackState.OPEN and row.name not in settled and (taken := self._try(row)):
                 if taken.writer.end < store.settings.packs_seal_at:
                     return taken
@@ -277,7 +294,7 @@ class StoreWriter:
         found = [header for header in tail if header.kind == RecordKind.OP]
         if not found:
             return
-        wanted = {row.digest: row.seq for row in journal.unpacked_ops(self._store.catalog, self._place.agent_id)}
+        wanted = {row.digest: row.seq for row in self._unpacked_ops()}
         for header in found:
             if journal.digest_op(writer.payload(header)) != header.id:
                 continue
@@ -313,7 +330,7 @@ class StoreWriter:
 
     def _append_missing_ops(self, pack: _OpenPack) -> None:
         adopted = {seq for _, seq, _ in self._adopted}
-        for row in journal.unpacked_ops(self._store.catalog, self._place.agent_id):
+        for row in self._unpacked_ops():
             if row.seq not in adopted and row.payload is not None:
                 if journal.digest_op(row.payload) != row.digest:
                     raise damaged(f"operation {row.seq}")
@@ -331,6 +348,7 @@ class StoreWriter:
 
     def record(self, db: sqlite3.Connection, agent: int | None = None) -> None:
         """Name what was added, within the transaction; ``agent`` is the number of one that is made in it."""
+        self._forget()
         if agent is not None:
             self._belong_to(agent)
         rows = list(self._done)
@@ -354,6 +372,7 @@ class StoreWriter:
 
     def append_op(self, record: bytes) -> None:
         """Append an op record behind its transaction; it rides on the next sync, the catalog holds it until then."""
+        self._forget()
         self._new.clear()  # the catalog knows what was added
         self._links.clear()
         pack = self._open_pack()

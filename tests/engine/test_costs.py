@@ -13,7 +13,7 @@ from tests.engine.homes import make_home, open_home, write
 FEW, MANY = 30, 78
 SLACK = 4
 """Statements more or less, of the most that a few commits in a row take: views are dropped some at a time."""
-MOST = 90
+MOST = 72
 """SQL statements of one commit of one changed file among three, in a process that has the home open."""
 
 
