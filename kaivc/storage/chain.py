@@ -13,10 +13,8 @@ import msgpack
 
 from kaivc.records import dataclass
 from kaivc.storage.gitobjects import MalformedObject
-from kaivc.storage.journal import GENESIS, Move, Op, digest_op, encode_op
+from kaivc.storage.journal import GENESIS, MAX_OP, Move, Op, digest_op, encode_op
 
-MAX_OP = 16 << 20
-"""The bytes of the largest op record that is read."""
 _SHAPE: dict[str, type | tuple[type, ...]] = {
     "v": int,
     "home": str,

@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from kaivc.errors import TooLarge
 from kaivc.names import ObjectId, ReflogEntry, RefName, is_name
 from kaivc.records import dataclass
 from kaivc.storage.catalog import AgentRow, Catalog, Kinds, checked, checksum, damaged, put_agent
 
+MAX_OP = 16 << 20
+"""The bytes of the largest op record that is read."""
 GENESIS = bytes(32)
 """What the first op record names as the one before."""
 LAST = "\U0010ffff"
@@ -174,9 +177,14 @@ def made_since(catalog: Catalog, agent: int, prefix: str, seq: int) -> list[RefN
 
 
 def append_op(db: sqlite3.Connection, home: str, agent: AgentRow, op: Op, moves: list[Move]) -> tuple[int, bytes]:
-    """Add an op to the chain and its moves to the reflog; its number and its record."""
+    """Add an op to the chain and its moves to the reflog; its number and its record. TooLarge if none could read it."""
     seq = agent.op_seq + 1
     record = encode_op(op, home, agent.name, seq, agent.op_head, moves)
+    if len(record) > MAX_OP:
+        raise TooLarge(
+            f"the record of an operation that makes {len(moves)} moves has {len(record)} bytes; {MAX_OP} are allowed",
+            unchanged="nothing moved",
+        )
     digest = digest_op(record)
     db.execute("INSERT INTO ops VALUES (?, ?, ?, ?, ?, NULL, NULL)", (agent.id, seq, op.op_id, digest, record))
     put_reflog(db, agent.id, seq, op, moves)

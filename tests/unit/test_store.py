@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from kaivc.api import Agent, fsck
-from kaivc.errors import ChecksumMismatch
+from kaivc.errors import ChecksumMismatch, TooLarge
 from kaivc.names import ObjectId
 from kaivc.storage import index, journal
 from kaivc.storage.gitobjects import Kind
-from kaivc.storage.pack import MAGIC, TRAILER, TRAILER_MAGIC, RecordKind, scan
+from kaivc.storage.pack import LARGEST, MAGIC, TRAILER, TRAILER_MAGIC, RecordKind, scan
 from kaivc.storage.writer import StoreWriter
 from kaivc.vfs import Vfs
 from tests.engine.damage import flip
@@ -205,3 +205,20 @@ def test_a_record_that_is_copied_is_compared_as_it_is_copied(agent: Agent) -> No
     flip(only, row.offset + row.length - 12)
     with pytest.raises(ChecksumMismatch):
         store.stored(row)
+
+
+def test_an_operation_whose_record_is_too_large_to_read_does_not_land(agent: Agent, monkeypatch) -> None:
+    """Sixty thousand tags that move with a rename make such a record; it would be refused wherever it is read."""
+    assert LARGEST[RecordKind.OP] == journal.MAX_OP
+    commit(agent, {"a": b"1"})
+    record = journal.ops(agent.repository.catalog, agent.repository.id)[-1].payload
+    assert record is not None
+    monkeypatch.setattr(journal, "MAX_OP", len(record) + 100)
+    commit(agent, {"a": b"2"})
+    monkeypatch.setattr(journal, "MAX_OP", len(record) - 100)
+    with pytest.raises(TooLarge):
+        commit(agent, {"a": b"3"})
+    assert len(journal.ops(agent.repository.catalog, agent.repository.id)) == 2
+    monkeypatch.undo()
+    commit(agent, {"a": b"3"})
+    assert fsck(agent.repository.layout.root, environ=ENVIRON).ok
