@@ -31,8 +31,7 @@ for name, place in (("kaivc", sys.argv[1]), ("kaivc.sandboxes", sys.argv[1] + "/
     package = type(sys)(name)
     package.__path__ = [place]
     sys.modules[name] = package
-from kaivc.sandboxes import inside
-inside.main()
+__import__("kaivc.sandboxes." + sys.argv[2], fromlist=["main"]).main()
 """
 
 _HINTS: Final = {
@@ -108,7 +107,7 @@ class Line:
         """Kai's end."""
         return self._ours.fileno()
 
-    def spawn(self, output: int) -> int:
+    def spawn(self, output: int, module: str = "inside") -> int:
         """Start the child with nothing but an empty input, ``output`` and its end of the line. Its pid."""
         if self._theirs is None or not sys.executable:
             raise refused("interpreter", "there is no interpreter to start")
@@ -123,7 +122,7 @@ class Line:
             (os.POSIX_SPAWN_DUP2, output, 2),
             (os.POSIX_SPAWN_DUP2, theirs, 3),
         ]
-        argv = [sys.executable, "-I", "-S", "-B", "-c", BOOT, package]
+        argv = [sys.executable, "-I", "-S", "-B", "-c", BOOT, package, module]
         try:
             return os.posix_spawn(
                 sys.executable, argv, {}, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_signals()

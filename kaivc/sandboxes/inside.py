@@ -191,9 +191,9 @@ PAYLOAD: list[tuple[str, Callable[[Child], None]]] = [
 ]
 
 
-def payload(child: Child) -> NoReturn:
+def payload(child: Child, steps: list[tuple[str, Callable[[Child], None]]] = PAYLOAD) -> NoReturn:
     """The process that becomes the command, when kai has seen that it may."""
-    child.go_through(PAYLOAD)
+    child.go_through(steps)
     child.tell(b"ready", child.told.get(b"landlock", b"0"))
     if child.hear() != [b"run"]:
         os._exit(1)

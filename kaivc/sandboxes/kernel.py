@@ -185,6 +185,11 @@ def copy_file(source: str, target: str, mode: int) -> None:
         os.close(copy)
 
 
+def move(path: str, target: str) -> None:
+    """Give a directory another place on its file system."""
+    os.rename(path, target)
+
+
 def new_file(path: str, mode: int) -> int:
     """A descriptor of a file that is not there yet, for writing."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)

@@ -39,11 +39,12 @@ class OneOf:
 
 @dataclass(frozen=True)
 class NoneOf:
-    """The opposite of `OneOf`."""
+    """The opposite of `OneOf`; of the high 32 bits with ``high``, as a pointer has them."""
 
     arg: int
     values: tuple[int, ...]
     mask: int = WORD
+    high: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,20 @@ REFUSED_AMONG_OTHERS: Final[dict[str, tuple[Refusal, ...]]] = {
 }
 """What is refused besides where the command has no namespaces of its own."""
 
+REFUSED_BY_PATH: Final[dict[str, tuple[Refusal, ...]]] = {
+    **_always(
+        errno.EPERM,
+        "chmod fchmodat fchmodat2 chown lchown fchownat utime utimes futimesat "
+        "setxattr lsetxattr removexattr lremovexattr setxattrat removexattrat",
+    ),
+    # Without a path it is of an open file.
+    "utimensat": (Refusal(errno.EPERM, (NoneOf(1, (0,)),)), Refusal(errno.EPERM, (NoneOf(1, (0,), high=True),))),
+}
+"""What is refused besides where the command's uid owns files outside, and only Landlock keeps it from them.
+
+Landlock asks nobody for these, but does when a file is opened: what takes a descriptor stays.
+"""
+
 # ---------------------------------------------------------------- numbers
 
 
@@ -194,6 +209,8 @@ _X86_64: Final[dict[str, int]] = _table(
     setdomainname=171 sethostname=170 setns=308 setpriority=141 settimeofday=164 shmget=29 socket=41
     socketpair=53 statmount=457 swapoff=168 swapon=167 sysfs=139 syslog=103 umount2=166 unshare=272 uselib=134
     userfaultfd=323 ustat=136 vhangup=153 vserver=236
+    chown=92 lchown=94 fchownat=260 utime=132 utimes=235 futimesat=261 utimensat=280 setxattr=188 lsetxattr=189
+    removexattr=197 lremovexattr=198 setxattrat=463 removexattrat=466
     """
 )
 _AARCH64: Final[dict[str, int]] = _table(
@@ -211,6 +228,8 @@ _AARCH64: Final[dict[str, int]] = _table(
     set_mempolicy=237 set_mempolicy_home_node=450 setdomainname=162 sethostname=161 setns=268 setpriority=140
     settimeofday=170 shmget=194 socket=198 socketpair=199 statmount=457 swapoff=225 swapon=224 syslog=116
     umount2=39 unshare=97 userfaultfd=282 vhangup=58
+    fchownat=54 utimensat=88 setxattr=5 lsetxattr=6 removexattr=14 lremovexattr=15 setxattrat=463
+    removexattrat=466
     """
 )
 ARCHES: Final = {
@@ -229,11 +248,12 @@ _KILL_PROCESS, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 _Code = list[tuple[int, int, int, int]]
 
 
-def program(arch: str | None = None, *, apart: bool = True) -> bytes:
+def program(arch: str | None = None, *, apart: bool = True, owner: bool = False) -> bytes:
     """The filter, an array of ``struct sock_filter``, for ``arch`` (this machine's when None).
 
     ``apart`` says that the command has namespaces of its own; without them it gets no sockets, no System V objects,
-    and may not tune other processes. Raises IsolationFailed for an architecture without a table.
+    and may not tune other processes. ``owner`` says that it can reach files of
+    its uid outside. Raises IsolationFailed for an architecture without a table.
     """
     name = os.uname().machine if arch is None else arch
     if name not in ARCHES:
@@ -249,7 +269,7 @@ def program(arch: str | None = None, *, apart: bool = True) -> bytes:
     if here.foreign_bit:
         code += [(_BITS, 0, 1, here.foreign_bit), (_RETURN, 0, 0, _KILL_PROCESS)]
     code += [(_GREATER, 0, 1, LAST), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
-    for call, refusals in refused(apart=apart).items():
+    for call, refusals in refused(apart=apart, owner=owner).items():
         if call in here.numbers:
             body = _answer(refusals)
             code += [(_EQUAL, 0, len(body), here.numbers[call]), *body]
@@ -257,9 +277,9 @@ def program(arch: str | None = None, *, apart: bool = True) -> bytes:
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
 
 
-def refused(*, apart: bool) -> dict[str, tuple[Refusal, ...]]:
+def refused(*, apart: bool, owner: bool) -> dict[str, tuple[Refusal, ...]]:
     """The rules by the name of the call, of every architecture."""
-    return dict(REFUSED) if apart else REFUSED | REFUSED_AMONG_OTHERS
+    return REFUSED | ({} if apart else REFUSED_AMONG_OTHERS) | (REFUSED_BY_PATH if owner else {})
 
 
 def _answer(refusals: Iterable[Refusal]) -> _Code:
@@ -276,7 +296,8 @@ def _answer(refusals: Iterable[Refusal]) -> _Code:
 
 def _condition(condition: OneOf | NoneOf | AnyBit, skip: int) -> _Code:
     """Falls through where the condition holds, else jumps over the ``skip`` instructions that follow."""
-    code: _Code = [(_LOAD, 0, 0, _ARGS + 8 * condition.arg)]
+    half = 4 if isinstance(condition, NoneOf) and condition.high else 0
+    code: _Code = [(_LOAD, 0, 0, _ARGS + 8 * condition.arg + half)]
     if isinstance(condition, AnyBit):
         return [*code, (_BITS, 0, skip, condition.mask)]
     if condition.mask != WORD:

@@ -121,6 +121,27 @@ class Socket:
 
 SOCKETS = {
     "diff": Socket(parts=("model", "quoting", "myers", "matching"), joins=("patch",)),
+    "sandboxes": Socket(
+        parts=(
+            "base",
+            "kernel",
+            "relay",
+            "seccomp",
+            "looking",
+            "rootplan",
+            "cgroups",
+            "uids",
+            "copies",
+            "watch",
+            "proof",
+            "child",
+            "talk",
+            "confine",
+            "rooting",
+            "inside",
+            "keeper",
+        )
+    ),
 }
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from tests.architecture.floors import PACKAGE, Violation, is_door
 
-WRITER = f"{PACKAGE}.vfs"  # the one module that writes durably
+# The one module that writes durably, and the one whose writes end with a process: in a sandbox, or for the kernel.
+WRITERS = {f"{PACKAGE}.vfs", f"{PACKAGE}.sandboxes.kernel"}
 
 # Dotted names that only a door may mention; a name covers what lies in it (os.environ.get).
 DOORS_ONLY = {
@@ -175,7 +176,7 @@ def _broken(name: str, call: ast.Call | None, names: Names, module: str) -> Iter
         for rule, forbidden in DOORS_ONLY.items():
             if (listed := _listed(name, forbidden)) and not _only_arithmetic(name, call):
                 yield rule, f"{listed} below the doors"
-    if module != WRITER:
+    if module not in WRITERS:
         if listed := _listed(name, WRITES):
             yield "durable write", listed
         elif name == "os.open" and not (call and _reads_only(call, names)):
@@ -204,7 +205,7 @@ def _broken_calls(call: ast.Call, names: Names, module: str) -> Iterator[tuple[s
     if by_name and not is_door(module) and not (call.args and isinstance(call.args[0], ast.Constant)):
         yield "floors", "an import by a computed name, below the doors"
     followed = name and not name.startswith("pathlib.")
-    if module != WRITER and isinstance(call.func, ast.Attribute) and not followed:
+    if module not in WRITERS and isinstance(call.func, ast.Attribute) and not followed:
         method, owner = call.func.attr, ast.unparse(call.func.value)
         if method in WRITING_METHODS and not owner.endswith("vfs"):
             yield "durable write", f".{method}()"

@@ -14,7 +14,7 @@ import pytest
 
 from kaivc.errors import IsolationFailed
 from kaivc.sandboxes import seccomp
-from kaivc.sandboxes.seccomp import ARCHES, LAST, REFUSED, REFUSED_AMONG_OTHERS, program
+from kaivc.sandboxes.seccomp import ARCHES, LAST, REFUSED, REFUSED_AMONG_OTHERS, REFUSED_BY_PATH, program
 from tests.conftest import IN_CI, Ids, run_as
 from tests.sandboxes.bpf import ALLOW, ERRNO, KILL, judge
 
@@ -121,6 +121,21 @@ def test_what_else_is_refused_without_namespaces(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARCHES)
+def test_files_outside_are_not_changed_by_their_path(name: str) -> None:
+    """Landlock does not ask about modes, owners, times and attributes."""
+    arch, filter_ = ARCHES[name], program(name, apart=False, owner=True)
+    for call in set(REFUSED_BY_PATH) - {"utimensat"}:
+        if call in arch.numbers:
+            assert judge(filter_, arch.audit, arch.numbers[call], [0, 0, 0o644]) == EPERM, call
+    times = arch.numbers["utimensat"]
+    assert judge(filter_, arch.audit, times, [3, 0, 0, 0]) == ALLOW, "of an open file"
+    for path in (0x7FFF12345678, 0x1234, 0x500000000):
+        assert judge(filter_, arch.audit, times, [3, path, 0, 0]) == EPERM
+    assert judge(filter_, arch.audit, arch.numbers["fchmod"], [3, 0o755]) == ALLOW
+    assert judge(program(name), arch.audit, times, [3, 0x1234, 0, 0]) == ALLOW
+
+
+@pytest.mark.parametrize("name", ARCHES)
 def test_all_else_passes_up_to_the_newest_call_that_was_judged(name: str) -> None:
     arch, filter_ = ARCHES[name], program(name)
     ruled = {number for call, number in arch.numbers.items() if call in REFUSED}
@@ -149,7 +164,7 @@ def test_an_unknown_architecture_is_refused() -> None:
 
 def test_no_rule_is_for_a_name_that_no_architecture_has() -> None:
     known = {name for arch in ARCHES.values() for name in arch.numbers}
-    assert set(REFUSED) | set(REFUSED_AMONG_OTHERS) == known
+    assert set(REFUSED) | set(REFUSED_AMONG_OTHERS) | set(REFUSED_BY_PATH) == known
     assert {n: v for n, v in ARCHES["x86_64"].numbers.items() if v >= 424} == {
         n: v for n, v in ARCHES["aarch64"].numbers.items() if v >= 424
     }, "all architectures share the numbers from 424 on"

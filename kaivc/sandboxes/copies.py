@@ -1,0 +1,146 @@
+"""A version copied for a sandbox that has no overlay: what is copied, and what of it was changed since."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from typing import Final
+
+from kaivc.records import dataclass
+from kaivc.sandboxes import kernel
+
+_FICLONE: Final = 0x40049409
+_BLOCK: Final = 512  # the unit of st_blocks
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A copy at ``top``, for which ``size`` bytes were written; ``largest`` is the size of its longest file.
+
+    ``stamps`` tells each file that nobody touched since, by its inode and time of change.
+    """
+
+    top: str
+    size: int
+    largest: int
+    stamps: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What files take that are new or changed. ``hidden``: a directory could not be looked into."""
+
+    size: int
+    inodes: int
+    hidden: bool
+
+
+def make_box(box: str, owner: int | None = None) -> None:
+    """A new directory for all that a command may write, with one for each purpose; the copy comes beside them."""
+    for path, mode in ((box, 0o755), (f"{box}/tmp", 0o1777), (f"{box}/home", 0o700), (f"{box}/shm", 0o1777)):  # noqa: S108
+        kernel.make_dir(path, mode)
+        kernel.set_mode(path, mode)
+        if owner is not None:
+            kernel.give(path, owner, owner)
+
+
+def copy(lower: str, top: str, owner: int | None = None) -> Copied:
+    """Copy the tree ``lower`` into a new directory ``top``, writable, modes as 644 and 755, given to ``owner``.
+
+    Data is shared with the original where the file system can. Raises OSError; ValueError for what is neither file,
+    directory nor link.
+    """
+    size = largest = 0
+    kernel.make_dir(top, 0o755)
+    made, waiting = [top], [(lower, top)]
+    while waiting:
+        have, into = waiting.pop()
+        with os.scandir(have) as entries:
+            for entry in entries:
+                target = f"{into}/{entry.name}"
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
+                    kernel.make_link(os.fsencode(os.readlink(entry.path)), os.fsencode(target))
+                elif stat.S_ISDIR(status.st_mode):
+                    kernel.make_dir(target, 0o755)
+                    waiting.append((entry.path, target))
+                elif stat.S_ISREG(status.st_mode):
+                    size += _file(entry.path, target, 0o755 if status.st_mode & 0o100 else 0o644)
+                    largest = max(largest, status.st_size)
+                else:
+                    raise ValueError(f"{entry.path} is neither file, directory nor link")
+                made.append(target)
+    if owner is not None:
+        for path in made:
+            kernel.give(path, owner, owner)
+    return Copied(top, size, largest, {it.st_ino: it.st_ctime_ns for it in map(os.lstat, made)})
+
+
+def _file(have: str, target: str, mode: int) -> int:
+    """The number of bytes that had to be written; holes stay holes."""
+    source = os.open(have, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        size = os.fstat(source).st_size
+        into = kernel.new_file(target, mode)
+        try:
+            try:
+                fcntl.ioctl(into, _FICLONE, source)
+                return 0
+            except OSError:
+                return _data(source, into, size)
+        finally:
+            os.close(into)
+    finally:
+        os.close(source)
+
+
+def _data(source: int, into: int, size: int) -> int:
+    written = at = 0
+    while at < size:
+        try:
+            at = os.lseek(source, at, os.SEEK_DATA)
+        except OSError as bad:
+            if bad.errno != errno.ENXIO:  # no data is left
+                raise
+            break
+        end = os.lseek(source, at, os.SEEK_HOLE)
+        written += kernel.copy_bytes(source, into, at, end)
+        at = end
+    kernel.set_size(into, size)
+    return written
+
+
+def taken(roots: tuple[str, ...], stamps: dict[int, int]) -> Taken:
+    """What is below ``roots`` that ``stamps`` does not tell; each inode once, links not followed."""
+    size = inodes = 0
+    hidden = False
+    linked: set[int] = set()
+    waiting = list(roots)
+    while waiting:
+        directory = waiting.pop()
+        try:
+            entries = list(os.scandir(directory))
+        except FileNotFoundError:
+            continue  # it went while we looked
+        except OSError:
+            hidden = True
+            continue
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                hidden = True
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                waiting.append(entry.path)
+            if stamps.get(status.st_ino) == status.st_ctime_ns or status.st_ino in linked:
+                continue
+            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                linked.add(status.st_ino)
+            inodes += 1
+            size += status.st_blocks * _BLOCK
+    return Taken(size, inodes, hidden)

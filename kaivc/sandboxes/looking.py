@@ -1,0 +1,227 @@
+"""What /proc says of processes that kai did not start itself, read from outside."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from kaivc.errors import IsolationFailed
+from kaivc.records import dataclass
+
+NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+_KIB: Final = 1024
+_GRACE: Final = 0.25
+_POLL: Final = 0.005
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PRESENT: Final = frozenset(b"RSDTtIPKWx")  # states of a process that has not ended
+
+
+def failed(guard: str, what: str, hint: str = "") -> IsolationFailed:
+    """The error for a guard that could not be proven; for the caller to raise."""
+    return IsolationFailed(
+        f"the command could not be isolated ({guard}): {what}",
+        unchanged="the command has not run",
+        hint=hint or "`kai doctor` says what each kind of sandbox needs",
+        guard=guard,
+    )
+
+
+def text(path: str) -> str:
+    """A file of /proc."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def status(pid: int) -> dict[str, str]:
+    """The lines of /proc/PID/status, by their name."""
+    pairs = (line.partition(":") for line in text(f"/proc/{pid}/status").splitlines())
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def namespaces(pid: int | str) -> dict[str, str]:
+    """The identity of each namespace that a process is in."""
+    return {name: os.readlink(f"/proc/{pid}/ns/{name}") for name in NAMESPACES}
+
+
+@dataclass(frozen=True)
+class Stat:
+    """Of /proc/PID/stat: its state, parent, session, terminal, and its own and its waited-for children's seconds."""
+
+    pid: int
+    state: str
+    parent: int
+    session: int
+    terminal: int
+    seconds: float
+    of_children: float
+
+    @property
+    def present(self) -> bool:
+        """Whether it has not ended."""
+        return self.state.encode() in {bytes([it]) for it in _PRESENT}
+
+
+def stat(pid: int) -> Stat | None:
+    """None when there is no such process."""
+    try:
+        line = text(f"/proc/{pid}/stat")
+    except OSError:
+        return None
+    rest = line.rpartition(")")[2].split()
+    times = [int(it) / _TICKS for it in rest[11:15]]
+    return Stat(pid, rest[0], int(rest[1]), int(rest[3]), int(rest[4]), times[0] + times[1], times[2] + times[3])
+
+
+def family(pid: int) -> list[Stat]:
+    """All that descend from a process, itself left out; those that ended and were not waited for are among them."""
+    children: dict[int, list[Stat]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (it := stat(int(name))) is not None:
+            children.setdefault(it.parent, []).append(it)
+    found: list[Stat] = []
+    waiting = [pid]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += [it.pid for it in below]
+    return found
+
+
+def left(members: Callable[[], list[int]]) -> int:
+    """How many ``members`` there are although the command has ended; those about to end are given a moment."""
+    end = time.monotonic() + _GRACE
+    while (found := members()) and time.monotonic() < end:
+        time.sleep(_POLL)
+    return len(found)
+
+
+def memory(pids: Iterable[int], enough: int) -> int:
+    """The bytes of memory and swap that processes hold together.
+
+    What they share is counted once where that matters: while the plain sum is at most ``enough`` it is the answer.
+    """
+    pids = list(pids)
+    plain = sum(_fields(f"/proc/{pid}/status", ("RssAnon", "RssShmem", "VmSwap")) for pid in pids)
+    if plain <= enough:
+        return plain
+    exact = 0
+    for pid in pids:
+        exact += _fields(f"/proc/{pid}/smaps_rollup", ("Pss_Anon", "Pss_Shmem", "SwapPss")) or _fields(
+            f"/proc/{pid}/status", ("RssAnon", "RssShmem", "VmSwap")
+        )
+    return exact
+
+
+def _fields(path: str, names: tuple[str, ...]) -> int:
+    try:
+        lines = text(path).splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * _KIB for line in lines if line.partition(":")[0] in names)
+
+
+def deleted(pids: Iterable[int]) -> int:
+    """The bytes on disk of files that have no name any more, and that processes hold open."""
+    seen: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        try:
+            names = os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            continue
+        for name in names:
+            try:
+                it = os.stat(f"/proc/{pid}/fd/{name}")
+            except OSError:
+                continue
+            if it.st_nlink == 0:
+                seen[it.st_dev, it.st_ino] = it.st_blocks * 512
+    return sum(seen.values())
+
+
+def prove(pid: int, checks: Iterable[tuple[str, Callable[[int], str]]]) -> None:
+    """Take each check of a blocked process: what it says is why the guard is in doubt, and nothing is well.
+
+    Raises IsolationFailed for the first doubt, and for what cannot be read.
+    """
+    for guard, check in checks:
+        try:
+            doubt = check(pid)
+        except (OSError, ValueError, IndexError, KeyError) as error:
+            doubt = f"it cannot be proven: {error}"
+        if doubt:
+            raise failed(guard, doubt)
+
+
+# ---------------------------------------------------------------- checks that every kind shares
+
+
+def no_capabilities(pid: int) -> str:
+    """No set holds a capability, the bounding one included."""
+    it = status(pid)
+    held = [name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb") if int(it[name], 16)]
+    return f"capabilities are left in {', '.join(held)}" if held else ""
+
+
+def no_new_privileges(pid: int) -> str:
+    """No program brings privileges."""
+    return "" if status(pid)["NoNewPrivs"] == "1" else "no_new_privs is not set"
+
+
+def filtered(pid: int) -> str:
+    """A filter of system calls is loaded."""
+    return "" if status(pid)["Seccomp"] == "2" else "no seccomp filter is loaded"
+
+
+def has_ids(uid: int, gid: int) -> Callable[[int], str]:
+    """All four uids and gids are these."""
+
+    def check(pid: int) -> str:
+        it = status(pid)
+        for name, wanted in (("Uid", uid), ("Gid", gid)):
+            if {int(word) for word in it[name].split()} != {wanted}:
+                return f"{name} is {it[name]!r}, not {wanted}"
+        return "it runs as root of this machine" if uid == 0 else ""
+
+    return check
+
+
+def no_terminal(pid: int) -> str:
+    """A session of its own, without a terminal."""
+    it = stat(pid)
+    if it is None:
+        return "it is gone"
+    own = stat(os.getpid())
+    if own is not None and it.session == own.session:
+        return "it shares kai's session"
+    return "it has a terminal" if it.terminal else ""
+
+
+def holds_only(output: int) -> Callable[[int], str]:
+    """Descriptors: 0 is a pipe of ours or empty, 1 and 2 are the relay whose writing end has the inode ``output``."""
+
+    def check(pid: int) -> str:
+        held = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+        if held != {0, 1, 2}:
+            return f"descriptors are open: {sorted(held)}"
+        for fd in (1, 2):
+            if os.stat(f"/proc/{pid}/fd/{fd}").st_ino != output:
+                return f"descriptor {fd} is not the relay"
+        return ""
+
+    return check
+
+
+def has_limits(wanted: dict[str, int]) -> Callable[[int], str]:
+    """Resource limits, by their name in /proc/PID/limits; each is at most so much, soft and hard."""
+
+    def check(pid: int) -> str:
+        lines = text(f"/proc/{pid}/limits").splitlines()[1:]
+        found = {line[:26].strip(): line[26:].split()[:2] for line in lines}
+        for name, most in wanted.items():
+            if any(word == "unlimited" or int(word) > most for word in found[name]):
+                return f"{name} is {' and '.join(found[name])}, not {most}"
+        return ""
+
+    return check

@@ -1,0 +1,115 @@
+"""The watch over a running command: its output, the clock, and what it holds of memory and disk."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Final
+
+from kaivc.records import dataclass
+from kaivc.sandboxes import copies, looking
+from kaivc.sandboxes.base import End, Limits
+from kaivc.sandboxes.relay import Relay
+
+_MEMORY_EVERY: Final = 0.05
+_FILES_EVERY: Final = 0.1
+_SHARE: Final = 20  # looking takes at most a twentieth of the time
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How the watch ended, and the most memory that was seen."""
+
+    by: End
+    peak_memory: int
+
+
+class Watch:
+    """The watch over one command.
+
+    ``members`` gives the pids of all its processes, ``roots`` hold all that it may write, and ``stamps`` tells what was
+    there before. ``killed`` tells whether a control group, which then holds the memory, had to kill for it.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        members: Callable[[], list[int]],
+        roots: tuple[str, ...],
+        stamps: dict[int, int],
+        killed: Callable[[], bool] | None = None,
+    ) -> None:
+        self._limits = limits
+        self._members = members
+        self._roots = roots
+        self._stamps = stamps
+        self._killed = killed
+        self._before = os.statvfs(roots[0])
+        self.peak = 0
+
+    def until(self, ended: int, relay: Relay) -> Seen:
+        """Watch until ``ended`` is ready for reading, or a limit is passed, or kai is interrupted."""
+        try:
+            return Seen(self._until(ended, relay), self.peak)
+        except KeyboardInterrupt:
+            return Seen(End.INTERRUPT, self.peak)
+
+    def _until(self, ended: int, relay: Relay) -> End:
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        poll.register(relay, select.POLLIN)
+        now = time.monotonic()
+        end = now + self._limits.seconds
+        next_memory = now
+        next_files = now + _FILES_EVERY
+        while True:
+            wait = max(0.0, min(end, next_memory, next_files) - time.monotonic())
+            ready = {fd for fd, _ in poll.poll(wait * 1000 + 1)}
+            if relay.fileno() in ready and relay.pump():
+                return End.OUTPUT
+            if relay.ended and relay.fileno() in ready:
+                poll.unregister(relay)
+            if ended in ready:
+                return End.OUTPUT if relay.drain() else self.files() or End.ITSELF
+            now = time.monotonic()
+            if now >= end:
+                return End.TIME
+            if now >= next_memory:
+                if self._too_much_memory():
+                    return End.MEMORY
+                next_memory = _next(now, _MEMORY_EVERY)
+            if now >= next_files:
+                if by := self.files():
+                    return by
+                next_files = _next(now, _FILES_EVERY)
+
+    def _too_much_memory(self) -> bool:
+        if self._killed is not None:
+            return self._killed()
+        held = looking.memory(self._members(), self._limits.memory)
+        self.peak = max(self.peak, held)
+        return held > self._limits.memory
+
+    def files(self) -> End | None:
+        """Look at what is written: the limit that it passes."""
+        taken = copies.taken(self._roots, self._stamps)
+        size, inodes = taken.size, taken.inodes
+        # What has no name, or lies where we cannot look, shows only in what the file system has left. Others use
+        # that too, so it is a reason to look closer; where that is not possible either, it decides.
+        now = os.statvfs(self._roots[0])
+        gone = (self._before.f_bfree - now.f_bfree) * now.f_frsize
+        if gone > self._limits.written:
+            size += looking.deleted(self._members())
+            size = max(size, gone) if taken.hidden else size
+        if taken.hidden:
+            inodes = max(inodes, self._before.f_ffree - now.f_ffree)
+        if size > self._limits.written:
+            return End.WRITTEN
+        return End.INODES if inodes > self._limits.inodes else None
+
+
+def _next(began: float, least: float) -> float:
+    now = time.monotonic()
+    return now + max(least, (now - began) * _SHARE)
