@@ -33,6 +33,8 @@ from kaivc.storage.caches import Known
 from kaivc.storage.gitobjects import EXECUTABLE, FILE, SYMLINK, Entry, check_tree_name
 from kaivc.trees import MAX_DEPTH, MAX_PATH, Files, check_links, show
 
+BELOW = 64
+"""Bytes that the name of a view has at most, with what is beside a path while it is written."""
 SAID = 6
 """How many paths a notice names."""
 LINKS_THAT_GIT_REFUSES = frozenset([b".gitmodules", b"gitmod~1"])
@@ -110,6 +112,8 @@ class Capturer:
         self._rules = IgnoreRules.parse(None)
         self._has_secrets = True
         self._largest = repo.settings.limits_max_file
+        above = max(len(self._root), len(os.fsencode(repo.layout.versions(repo.name))))
+        self._longest = MAX_PATH - above - BELOW  # else no view of it can be made
         self._inodes: dict[tuple[int, int], bytes] = {}
         self._wanted: set[bytes] = set()
 
@@ -363,7 +367,7 @@ class Capturer:
                 unchanged="nothing was written",
                 hint="raise `limits.max_files` in .kai/config.yaml, or list some in .kaiignore",
             )
-        if len(path) <= MAX_PATH:
+        if len(path) <= self._longest:
             return True
         if self._spare is None:
             raise RefusedPath(

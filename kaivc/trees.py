@@ -204,7 +204,7 @@ def _check_extent(found: Extent, path: bytes, most: int) -> None:
         raise TooLarge(f"a tree of more than {most} files", hint="raise `limits.max_files` in .kai/config.yaml")
     if found.directories > MAX_DIRECTORIES:
         raise TooLarge(f"a tree of more than {MAX_DIRECTORIES} directories")
-    if path.count(b"/") + found.depth > MAX_DEPTH + 1 or len(path) + found.longest > MAX_PATH:
+    if path.count(b"/") + found.depth > MAX_DEPTH + 1 or len(path) + found.longest > MAX_PATH + 1:
         raise _too_deep()
 
 

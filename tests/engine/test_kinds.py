@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kaivc import capture, trees
 from kaivc.api import Agent
 from kaivc.errors import KaiError, NothingToCommit, RefusedPath, RefusedWorkspace, TooLarge
 from tests.conftest import without_privileges
@@ -252,3 +253,40 @@ def test_reopening_finds_everything(tmp_path: Path) -> None:
     again = open_home(tmp_path / "home").agent("bot")
     assert again.current == agent.current
     assert again.current.notes == "first\n\nlong text\n ---\nafter the line"
+
+
+def nested(agent: Agent, length: int) -> str:
+    """A file whose path has so many bytes, which no call takes in one piece."""
+    parts = ["d" * 200] * ((length - 50) // 201)
+    parts.append("f" * (length - 201 * len(parts)))
+    fd = os.open(agent.workspace, os.O_RDONLY)
+    for part in parts[:-1]:
+        os.mkdir(part, dir_fd=fd)
+        below = os.open(part, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open(parts[-1], os.O_WRONLY | os.O_CREAT, dir_fd=fd))
+    os.close(fd)
+    return "/".join(parts)
+
+
+def test_the_longest_path_that_is_taken_has_a_view(agent: Agent, tmp_path: Path) -> None:
+    most = 4096 - len(str(agent.workspace)) - capture.BELOW
+    path = nested(agent, most)
+    agent.commit(bump="minor")
+    assert agent.verify().ok
+    assert (tmp_path / "home" / "bot" / "current" / path).exists()
+
+
+def test_a_longer_one_is_refused_before_the_commit_lands(agent: Agent) -> None:
+    nested(agent, 4096 - len(str(agent.workspace)) - capture.BELOW + 1)
+    refused(agent, RefusedPath, "longer than a disk takes")
+
+
+def test_the_longest_path_of_the_format_can_be_read(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "BELOW", -5000)
+    path = nested(agent, 4096)
+    with pytest.raises(KaiError):
+        agent.commit(bump="minor")  # it has landed, and no view can be made
+    version = agent.current
+    assert list(trees.flatten(agent.repository.store, version.tree_oid)) == [path.encode()]
