@@ -137,6 +137,7 @@ HELD: list[Callable[[], None]] = []
 MET: dict[str, tuple[Provoke, str]] = {
     "E101": (nothing, "rollback summarizer --to v9.9.9"),
     "E102": (damaged, "rollback summarizer --to v1.0.0"),
+    "E103": (nothing, "snapshot summarizer --test current -c isolation.enable=false -- true"),
     "E104": (unreadable_counter, "rollback summarizer --to v1.0.0"),
     "E201": (nothing, "commit summarizer --version 1.0.0"),
     "E203": (locked, "commit summarizer -c lock.wait=0s"),

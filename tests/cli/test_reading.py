@@ -149,6 +149,7 @@ WITHOUT = {"init", "new", "import", "doctor", "completion", "agent list"}
 
 ABOUT = [verb for verb in VERBS if verb not in WITHOUT]
 OTHERWISE = {"diff": "AGENT[@REV]", "agent rename": "AGENT"}
+OTHERWISE |= dict.fromkeys(("snapshot show", "snapshot promote", "snapshot drop"), "AGENT@ID")
 """What the first argument is, where it has another name."""
 
 
@@ -185,7 +186,7 @@ def test_a_mistyped_revision_gets_the_nearest(kai: Kai, home: Path, verb: str) -
 @pytest.mark.parametrize("verb", ABOUT)
 def test_a_mistyped_agent_gets_the_nearest(kai: Kai, home: Path, verb: str) -> None:
     assert first(verb).startswith("AGENT")
-    miss(kai, line_of(verb).format("bott@v1.0.0" if verb in REVISIONS else "bott"), 9, "bot")
+    miss(kai, line_of(verb).format("bott@v1.0.0" if "@" in first(verb) else "bott"), 9, "bot")
 
 
 @pytest.mark.parametrize(
