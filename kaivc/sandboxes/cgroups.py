@@ -134,12 +134,29 @@ class Group:
 
 
 def collect() -> None:
-    """Remove the groups that a killed kai left."""
-    for parent in {place.parent for place in _here()}:
-        with suppress(OSError), os.scandir(parent) as entries:
-            for entry in entries:
-                if entry.name.startswith(PREFIX) and _is_left(entry.name):
-                    _remove(entry.path)
+    """Remove the groups that a killed kai left, in the group that we are in, above it, or in one beside those."""
+    seen: set[str] = set()
+    for place in _here():
+        at = place.parent
+        while at not in seen and os.path.exists(f"{at}/cgroup.procs"):
+            seen.add(at)
+            for path in _children(at):
+                for left in (path, *_children(path)) if not _is_ours(path) else (path,):
+                    if _is_ours(left) and _is_left(os.path.basename(left)):
+                        _remove(left)
+            at = os.path.dirname(at)
+
+
+def _children(parent: str) -> list[str]:
+    try:
+        with os.scandir(parent) as entries:
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def _is_ours(path: str) -> bool:
+    return os.path.basename(path).startswith(PREFIX)
 
 
 def _here() -> list[Place]:

@@ -340,7 +340,7 @@ class Sandboxed:
 
 def _remove(path: str) -> None:
     """Remove what the overlay kept beside the layer; its directories may be closed to their owner."""
-    for name in ("work/incompat/volatile", "work/incompat", "work", ""):
+    for name in ("", "work", "work/incompat", "work/incompat/volatile"):
         with suppress(OSError):
             kernel.set_mode(f"{path}/{name}", 0o700)
     with suppress(KaiError):

@@ -139,7 +139,9 @@ def _landlock(claim: Claim, it: Blocked) -> str:
 def _init(claim: Claim, it: Blocked) -> str:
     # The kernel gives to root what /proc holds of a process that cannot be traced.
     owner = os.stat(f"{it.init.at}/environ").st_uid
-    return "its memory can be read from inside" if owner == claim.init_id else ""
+    if owner == claim.init_id:
+        return "its memory can be read from inside"
+    return "its arguments name paths of the host" if it.init.text("cmdline").strip("\0") else ""
 
 
 def _root(_: Claim, it: Blocked) -> str:

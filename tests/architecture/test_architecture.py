@@ -15,11 +15,7 @@ from tests.architecture.habits import check_habits
 ROOT = Path(__file__).resolve().parents[2]
 
 # (module, rule) -> why it may. Starts empty, and had better stay so.
-EXCEPTIONS: dict[tuple[str, str], str] = {
-    ("kaivc.sandboxes.kernel", "durable write"): (
-        "files of /proc and of control groups, and throw-away files of a sandbox: nothing there is to last"
-    ),
-}
+EXCEPTIONS: dict[tuple[str, str], str] = {}
 
 
 def sources() -> dict[str, Path]:
