@@ -101,9 +101,9 @@ class Bubblewrap:
             self.name,
             Level.FULL,
             notes=(
-                "the version is copied for each test, there is no overlay",
-                f"memory is held by {'a control group' if 'memory' in held else 'a watch and limits for each process'}",
-                "Landlock is not on top",
+                f"memory: {'held by a control group' if 'memory' in held else 'limits for each process and a watchdog'}",
+                "Landlock: not on top",
+                "a version's files: copied first",
             ),
         )
 

@@ -60,7 +60,7 @@ _TABLES = {
         "landlock_restrict_self": 446,
     },
 }
-NUMBERS = _TABLES.get(os.uname().machine, {})
+NUMBERS = _TABLES.get(os.uname().machine, {}) if os.uname().sysname == "Linux" else {}
 
 NEWNS, NEWCGROUP, NEWUTS, NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 NEWUSER, NEWPID, NEWNET = 0x10000000, 0x20000000, 0x40000000

@@ -50,8 +50,9 @@ _TRIAL: Final = Limits(
     memory=256 << 20, processes=16, open_files=64, written=1 << 20, inodes=64, output=1 << 16, seconds=30
 )
 _LACKS: Final = (
-    "the root, /proc and names of files outside are the machine's: what may be opened is limited, not what is there",
-    "no network and no sockets at all, no System V or POSIX shared memory",
+    "files outside are closed, but their names, sizes and dates can be asked for",
+    "no sockets at all, no shared memory, no /proc",
+    "a version's files: copied first",
 )
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 import kaivc
-from kaivc import health, machine, mounts
+from kaivc import health, machine, mounts, sandboxes
 from kaivc.api import Home
 from kaivc.errors import StorageFailed
 from kaivc.machine import Machine
-from kaivc.ops.doctor import Diagnosis
+from kaivc.ops.doctor import SANDBOXES, Diagnosis
+from kaivc.sandboxes import KINDS
+from kaivc.sandboxes.base import Ability, Level
 from kaivc.vfs import Vfs
 from tests.cli.conftest import Kai
 from tests.cli.doors import KAI, Result, process
@@ -51,7 +53,7 @@ def test_a_sound_home_has_no_problem_and_nothing_is_changed(made: Home) -> None:
     before = everything(made.path / "bot")
     found = diagnose(made)
     assert [line for line in found.lines if line.level != "ok" and line.check != "file system"] == []
-    assert [line.check for line in found.lines] == [*machine.CHECKS, *health.CHECKS]
+    assert [*dict.fromkeys(line.check for line in found.lines)] == [*machine.CHECKS, SANDBOXES, *health.CHECKS]
     assert found.home == str(made.path)
     assert not [name for name in os.listdir(made.path / ".kai/tmp") if name.startswith("doctor")]
     assert everything(made.path / "bot") == before
@@ -62,7 +64,7 @@ def test_outside_a_home_the_machine_is_checked(kai: Kai, tmp_path: Path, monkeyp
     done = kai("doctor", "--json")
     document = done.document("doctor")
     assert document["home"] is None
-    assert {it["check"] for it in document["checks"]} == set(machine.CHECKS)
+    assert {it["check"] for it in document["checks"]} == {*machine.CHECKS, SANDBOXES}
     assert done.code == (document["problems"] > 0) == 0
     assert "only the machine was checked" in kai("doctor").out
 
@@ -108,6 +110,33 @@ def test_settings_are_told_with_where_they_come_from(made: Home, lines: Any, tmp
         "read.tries is 8, from command line; ",
         f"isolation.env is ('LANG',), from {made.path}/.kai/config.yaml; ",
     ]
+
+
+def test_what_each_kind_of_sandbox_gives(lines: Any) -> None:
+    layers = sorted(os.listdir("/tmp"))
+    found = lines(SANDBOXES)
+    assert [level for level, _ in found] == ["ok"] * len(KINDS)
+    assert [text.split(":")[0] for _, text in found] == list(KINDS)
+    if IN_CI:
+        assert found[0][1].startswith("native: full")
+    assert "memory" in found[0][1]
+    assert not [name for name in set(os.listdir("/tmp")) - set(layers) if name.startswith("kai-trial")]
+
+
+@pytest.mark.parametrize(("level", "hint"), [(Level.PARTIAL, "isolation.require: partial"), (None, "lacks")])
+def test_no_full_sandbox_is_a_warning(lines: Any, monkeypatch: pytest.MonkeyPatch, level: Any, hint: str) -> None:
+    class Some:
+        name = "some"
+
+        def ability(self) -> Ability:
+            return Ability("some", level, "no namespaces", ("a note",) if level else ())
+
+    monkeypatch.setattr(sandboxes, "every", lambda: iter([Some()]))
+    first, last = lines(SANDBOXES)
+    assert first == ("ok", "some: partial, no namespaces; a note; " if level else "some: not here: no namespaces; ")
+    assert last[0] == "warning"
+    assert "E103" in last[1]
+    assert hint in last[1]
 
 
 def test_permissions(made: Home, lines: Any) -> None:
