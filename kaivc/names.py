@@ -77,11 +77,11 @@ class Version:
         A pre-release's next patch is its own release.
         """
         if level == "major":
-            return Version(self.major + 1, 0, 0)
+            return _fitting(self.major + 1, 0, 0)
         if level == "minor":
-            return Version(self.major, self.minor + 1, 0)
+            return _fitting(self.major, self.minor + 1, 0)
         if level == "patch":
-            return Version(self.major, self.minor, self.patch + (not self.pre))
+            return _fitting(self.major, self.minor, self.patch + (not self.pre))
         raise InvalidName(f"{level!r} is not a level to bump", hint="use major, minor or patch", level=level)
 
     def __str__(self) -> str:
@@ -94,6 +94,15 @@ class Version:
     def tag(self) -> str:
         """The last part of the tag's name: ``v1.2.3``."""
         return f"v{self}"
+
+
+def _fitting(*numbers: int) -> Version:
+    """The version of these numbers, if it can be read again once it is written; InvalidName otherwise."""
+    found = Version(*numbers)
+    try:
+        return Version.parse(str(found))
+    except InvalidName as error:
+        raise InvalidName(f"there is no version {found}: the number is too large", hint="name another") from error
 
 
 FIRST_VERSION = Version(1, 0, 0)

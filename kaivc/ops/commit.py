@@ -23,6 +23,7 @@ from kaivc.names import (
 from kaivc.records import dataclass
 from kaivc.repository import Landed, Repository
 from kaivc.storage import caches, journal
+from kaivc.storage.gitobjects import LAST_SECOND
 from kaivc.storage.journal import Op
 from kaivc.storage.writer import StoreWriter
 from kaivc.trees import Files
@@ -98,6 +99,8 @@ class _Committer:
         self._time = self._now // 1_000_000_000 if time is None else time
         if self._time < 0:
             raise InvalidName("the clock stands before 1970", unchanged="nothing was committed", hint="set the clock")
+        if self._time > LAST_SECOND:  # no commit that says so could be read
+            raise InvalidName("the time is past the year 9999", unchanged="nothing was committed", hint="set the clock")
         self._parent = versions.describe(repo, repo.current) if repo.current else None
         self._base: Files = trees.flatten(repo.store, self._parent.tree_oid) if self._parent else {}
 

@@ -12,7 +12,9 @@ import pytest
 
 from kaivc import capture, trees
 from kaivc.api import Agent
-from kaivc.errors import KaiError, NothingToCommit, RefusedPath, RefusedWorkspace, TooLarge
+from kaivc.errors import InvalidName, KaiError, NothingToCommit, RefusedPath, RefusedWorkspace, TooLarge
+from kaivc.ops import commit as ops_commit
+from kaivc.storage.gitobjects import LAST_SECOND
 from tests.conftest import without_privileges
 from tests.engine.homes import ENVIRON, make_home, open_home, write
 
@@ -290,3 +292,24 @@ def test_the_longest_path_of_the_format_can_be_read(agent: Agent, monkeypatch: p
         agent.commit(bump="minor")  # it has landed, and no view can be made
     version = agent.current
     assert list(trees.flatten(agent.repository.store, version.tree_oid)) == [path.encode()]
+
+
+def test_the_largest_number_has_none_after_it(agent: Agent) -> None:
+    write(agent.workspace, {"a": b"1"})
+    agent.commit(version="999999999.999999999.999999999")
+    write(agent.workspace, {"a": b"2"})
+    for level in ("major", "minor", "patch"):
+        with pytest.raises(InvalidName):
+            agent.commit(bump=level)
+    assert [it.version for it in agent.versions()] == ["999999999.999999999.999999999"]
+    assert agent.verify().ok
+
+
+def test_a_time_that_no_commit_can_say_is_refused(agent: Agent) -> None:
+    write(agent.workspace, {"a": b"1"})
+    for time in (-1, LAST_SECOND + 1, 10**12, 1 << 63):
+        with pytest.raises(InvalidName):
+            ops_commit.commit(agent.repository, time=time)
+    assert not agent.versions()
+    ops_commit.commit(agent.repository, time=LAST_SECOND)
+    assert agent.verify().ok
