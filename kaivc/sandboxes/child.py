@@ -38,7 +38,7 @@ _HINTS: Final = {
     "namespaces": "allow user namespaces: kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0, and "
     "kernel.apparmor_restrict_unprivileged_userns=0; a container must allow unshare and mount",
     "ids": "let this user map its own uid; as root, run with CAP_SETUID, CAP_SETGID and 65536 ids",
-    "layer": "let isolation.temp_dir lie on a file system with user.* attributes, such as ext4, xfs, btrfs or tmpfs",
+    "overlay": "let isolation.temp_dir lie on a file system with user.* attributes, such as ext4, xfs, btrfs or tmpfs",
     "root": "a container must show /proc in whole, and allow mounts; Linux 5.12 or newer",
     "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER",
 }
@@ -170,6 +170,13 @@ class Line:
                     pid = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])[0]
             pieces += piece
         return pid, pieces
+
+    def finish(self, patience: float = PATIENCE) -> None:
+        """Say that nothing more comes, which ends who waits for it, and return when nobody holds the other end."""
+        with suppress(OSError):
+            self._ours.shutdown(socket.SHUT_WR)
+            while self.hear(patience) is not None:
+                pass
 
     def close(self) -> None:
         """Close it; what is left of the child then ends."""

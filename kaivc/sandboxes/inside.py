@@ -51,7 +51,7 @@ def make_namespaces(_: Child) -> None:
 def be_mapped(child: Child) -> None:
     """Let kai map the ids, and take those of init."""
     child.tell(b"apart")
-    child.hear()
+    _, child.told[b"lower_as"] = child.hear()
     if child.told[b"groups"] == b"none":
         kernel.call("setgroups", 0, None)
     uid, gid = child.number(b"init_uid"), child.number(b"init_gid")
@@ -128,6 +128,7 @@ INIT: list[tuple[str, Callable[[Child], None]]] = [
     ("propagation", rooting.make_private),
     ("layer", rooting.take_layers),
     ("root", rooting.build),
+    ("overlay", rooting.lay_over),
     ("pivot", rooting.enter),
     ("loopback", bring_up_loopback),
     ("hostname", take_name),

@@ -65,7 +65,7 @@ class Native:
 
 
 class Sandboxed:
-    """One command's sandbox, from the first process to the last."""
+    """One command's sandbox, from the first process to the last; for the thread that made it, with which it dies."""
 
     def __init__(self, job: Job, say: Callable[[bytes], None]) -> None:
         self._job = job
@@ -184,7 +184,6 @@ class Sandboxed:
             "base": next((path for path in _BASES if os.path.isdir(path)), "/usr"),
             "lower": job.lower,
             "layer": self._over,
-            "lower_as": "copy" if self._copied else "data",
             "inside": INSIDE,
             "plan": plan.steps,
             "limits": [b"%d" % number for pair in limits.items() for number in pair],
@@ -235,16 +234,20 @@ class Sandboxed:
 
     def _hand_over(self, pid: int, them: Who) -> None:
         if not them.privileged:
-            self._line.tell(b"mapped")
+            self._line.tell(b"mapped", b"data")
             return
         with ExitStack() as stack:
             ids = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, ids)
-            lower = kernel.detached(self._job.lower, kernel.RDONLY | kernel.NOSUID | kernel.NODEV, ids)
-            stack.callback(os.close, lower)
-            layer = kernel.detached(self._over, kernel.NOSUID | kernel.NODEV)
-            stack.callback(os.close, layer)
-            self._line.tell(b"mapped", fds=(lower, layer))
+            fds = []
+            try:
+                fds.append(kernel.detached(self._job.lower, kernel.RDONLY | kernel.NOSUID | kernel.NODEV, ids))
+                stack.callback(os.close, fds[0])
+            except OSError:  # a file system that cannot show its files as another's
+                self._copy(them)
+            fds.append(kernel.detached(self._over, kernel.NOSUID | kernel.NODEV))
+            stack.callback(os.close, fds[-1])
+            self._line.tell(b"mapped", b"copy" if self._copied else b"data", fds=fds)
 
     def _copy(self, them: Who) -> None:
         copies.copy(self._job.lower, f"{self._over}/lower", them.outside[0] if them.privileged else None)
@@ -323,6 +326,7 @@ class Sandboxed:
                 os.kill(self._starter, signal.SIGKILL)
             os.waitpid(self._starter, 0)
             self._starter = 0
+            self._line.finish()
 
     def end(self) -> None:
         """As `kill`, and give back all that kai holds; an interrupt waits until that is done."""

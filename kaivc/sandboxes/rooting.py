@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _PATH_FD = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _INVALID = 22
+COPY = b"copy"
 
 
 def make_private(_: Child) -> None:
@@ -25,10 +26,10 @@ def take_layers(child: Child) -> None:
     """Hang the version's files and the private layer into a file system in memory that covers ``base``."""
     os.umask(0)
     base = child.told[b"base"]
-    names = (b"lower", b"layer")
+    names = [b"layer"] if child.told[b"lower_as"] == COPY else [b"lower", b"layer"]
     fds = child.fds or [os.open(child.told[name], _PATH_FD) for name in names]
     kernel.mount(b"tmpfs", base, b"tmpfs", kernel.NOSUID | kernel.NODEV, b"mode=755")
-    for name in (*names, b"meta", b"new"):
+    for name in b"lower", b"layer", b"meta", b"new":
         kernel.make_dir(base + b"/" + name)
     for name, fd in zip(names, fds, strict=True):
         target = base + b"/" + name
@@ -47,6 +48,33 @@ def build(child: Child) -> None:
     for packed in child.several(b"plan"):
         kind, target, *rest = kernel.unpack(packed)
         _STEPS[kind](child, new + target, *rest)
+
+
+def lay_over(child: Child) -> None:
+    """Lay the private layer over the version's files.
+
+    Those may be closed to all but their owner, and for him read-only. So the lower layer is a tree of names in memory
+    that the command owns and may write to, and the files themselves only lend their bytes: nothing is copied before it
+    is opened for writing. A kernel before 6.16 cannot do that without privileges; there, kai makes a copy.
+    """
+    base = child.told[b"base"]
+    target = base + b"/new" + child.told[b"inside"]
+    places = b",upperdir=%b/layer/upper,workdir=%b/layer/work" % (base, base)
+    options = b"userxattr,volatile,lowerdir="
+    if child.told[b"lower_as"] != COPY:
+        _lend(child, base + b"/lower", base + b"/meta", b"")
+        try:
+            lent = options + base + b"/meta::" + base + b"/lower" + places
+            kernel.mount(b"overlay", target, b"overlay", kernel.NOSUID | kernel.NODEV, lent)
+        except OSError as error:
+            if error.errno != _INVALID:
+                raise
+            child.tell(COPY)
+            child.hear()
+        else:
+            return
+    copied = options + base + b"/layer/lower" + places
+    kernel.mount(b"overlay", target, b"overlay", kernel.NOSUID | kernel.NODEV, copied)
 
 
 def enter(child: Child) -> None:
@@ -96,31 +124,6 @@ def _release(_: Child, target: bytes) -> None:
     kernel.call("umount2", target, kernel.MNT_DETACH)
 
 
-def _overlay(child: Child, target: bytes, flags: bytes) -> None:
-    """Lay the private layer over the version's files.
-
-    Those may be closed to all but their owner, and for him read-only. So the lower layer is a tree of names in memory
-    that the command owns and may write to, and the files themselves only lend their bytes: nothing is copied before it
-    is opened for writing. A kernel before 6.16 cannot do that without privileges; there, kai makes a copy.
-    """
-    base = child.told[b"base"]
-    places = b",upperdir=%b/layer/upper,workdir=%b/layer/work" % (base, base)
-    options = b"userxattr,volatile,lowerdir="
-    if child.told[b"lower_as"] == b"data":
-        _lend(child, base + b"/lower", base + b"/meta", b"")
-        try:
-            lent = options + base + b"/meta::" + base + b"/lower" + places
-            kernel.mount(b"overlay", target, b"overlay", int(flags), lent)
-        except OSError as error:
-            if error.errno != _INVALID:
-                raise
-            child.tell(b"copy")
-            child.hear()
-        else:
-            return
-    kernel.mount(b"overlay", target, b"overlay", int(flags), options + base + b"/layer/lower" + places)
-
-
 def _lend(child: Child, lower: bytes, meta: bytes, path: bytes) -> None:
     """Make the tree of names in ``meta`` below ``path``, which starts with a slash or is empty."""
     uid, gid = child.number(b"uid"), child.number(b"gid")
@@ -152,5 +155,4 @@ _STEPS: dict[bytes, Callable[..., None]] = {
     b"proc": _proc,
     b"bind": _bind,
     b"release": _release,
-    b"overlay": _overlay,
 }

@@ -167,7 +167,6 @@ def plan(host: list[HostMount], scratch: int, inodes: int, *, ids: tuple[int, in
     _devices(builder)
     _proc(builder)
     builder.directory(INSIDE)
-    builder.step(b"overlay", INSIDE.encode(), b"%d" % _WRITE)
     builder.mounts.append(Wanted(INSIDE, "overlay", _WRITE, None))
     return Plan(builder.steps, builder.mounts)
 
