@@ -96,9 +96,9 @@ class Version:
         return f"v{self}"
 
 
-def _fitting(*numbers: int) -> Version:
+def _fitting(major: int, minor: int, patch: int) -> Version:
     """The version of these numbers, if it can be read again once it is written; InvalidName otherwise."""
-    found = Version(*numbers)
+    found = Version(major, minor, patch)
     try:
         return Version.parse(str(found))
     except InvalidName as error:
