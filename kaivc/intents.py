@@ -24,17 +24,17 @@ from kaivc.versions import Draft
 from kaivc.views import Notes, evict_if_possible
 from kaivc.workspace import Applier, Displaced
 
-LINK, WORKSPACE, LOG = "link", "workspace", "rollback.log"
+WORKSPACE = "workspace"
 
 
 def link() -> Intent:
     """Let ``current`` follow its ref."""
-    return Intent(LINK, b"")
+    return Intent(journal.LINK, b"")
 
 
 def log() -> Intent:
     """Bring ``rollback.log`` up to the reflog."""
-    return Intent(LOG, b"")
+    return Intent(journal.LOG, b"")
 
 
 def restore(plan: RestorePlan, backup_number: int) -> Intent:
@@ -128,7 +128,7 @@ def _log(repo: Repository, notes: Notes, *, sync: bool) -> None:  # noqa: ARG001
     inforce.write_rollback_log(repo)
 
 
-EFFECTS: dict[str, Callable[..., None]] = {LINK: _link, LOG: _log}
+EFFECTS: dict[str, Callable[..., None]] = {journal.LINK: _link, journal.LOG: _log}
 RELOCATIONS = {journal.RENAME: relocation.finish_rename, journal.REMOVE: relocation.finish_remove}
 
 # ---------------------------------------------------------------- the workspace

@@ -251,7 +251,7 @@ def op_seq(catalog: Catalog, agent: int, op_id: str) -> int | None:
 
 
 _REFLOG = (
-    "SELECT seq, ord, ref, old, new, actor, time_ns, reason, verb, op_id, undoes, backup, workspace, checksum "
+    "SELECT seq, ord, ref, old, new, actor, time_ns, reason, verb, op_id, undoes, backup, workspace, checksum, agent "
     "FROM reflog WHERE agent = ? "
 )
 
@@ -260,9 +260,11 @@ _ID, _NUMBER = (bytes, type(None)), (int, type(None))
 _REFLOG_KINDS: Kinds = (int, int, str, _ID, _ID, str, int, str, str, str, _NUMBER, _NUMBER, int)
 
 
-def _entry(row: tuple[Any, ...]) -> ReflogEntry:
+def _entry(agent: int, row: tuple[Any, ...]) -> ReflogEntry:
+    if row[-1] != agent:  # a damaged page leads to another agent's rows, which are whole
+        raise damaged(f"reflog entry {row[0]}")
     seq, _, name, old, new, actor, time_ns, reason, verb, op_id, undoes, backup, workspace = checked(
-        row, f"reflog entry {row[0]}", _REFLOG_KINDS
+        row[:-1], f"reflog entry {row[0]}", _REFLOG_KINDS
     )
     return ReflogEntry(
         seq, RefName(name), old, new, actor, time_ns, reason, verb, op_id, undoes, backup, bool(workspace)
@@ -276,7 +278,7 @@ RENAME, REMOVE = "rename", "remove"
 def reflog(catalog: Catalog, agent: int, limit: int = -1) -> list[ReflogEntry]:
     """The moves of all refs, newest first."""
     rows = catalog.rows(_REFLOG + "ORDER BY seq DESC, ord LIMIT ?", (agent, limit))
-    return [_entry(row) for row in rows]
+    return [_entry(agent, row) for row in rows]
 
 
 def reflog_of_ref(
@@ -291,7 +293,7 @@ def reflog_of_ref(
     for row in rows:
         if row[2] not in names:  # a damaged index leads to another row
             raise damaged(f"reflog entry {row[0]}")
-    return [_entry(row) for row in rows]
+    return [_entry(agent, row) for row in rows]
 
 
 def reflog_of(catalog: Catalog, agent: int, seq: int) -> list[ReflogEntry]:
@@ -299,10 +301,14 @@ def reflog_of(catalog: Catalog, agent: int, seq: int) -> list[ReflogEntry]:
     rows = catalog.rows(_REFLOG + "AND seq = ? ORDER BY ord", (agent, seq))
     if any(row[0] != seq for row in rows):
         raise damaged(f"reflog entry {seq}")
-    return [_entry(row) for row in rows]
+    return [_entry(agent, row) for row in rows]
 
 
 # ---------------------------------------------------------------- intents
+
+
+LINK, LOG = "link", "rollback.log"
+"""What each move of ``current`` has to follow it."""
 
 
 class IntentRow(NamedTuple):
@@ -317,18 +323,22 @@ def put_intent(db: sqlite3.Connection, agent: int, kind: str, payload: bytes) ->
     """Note what is to be done."""
     db.execute(
         "INSERT INTO intents (agent, kind, payload, checksum) VALUES (?, ?, ?, ?)",
-        (agent, kind, payload, checksum(kind, payload)),
+        (agent, kind, payload, checksum(agent, kind, payload)),
     )
 
 
 def intents(catalog: Catalog, agent: int) -> list[IntentRow]:
-    """What is to be done, in order; read without the index, which might hide some of it."""
-    sql = "SELECT id, kind, payload, checksum FROM intents NOT INDEXED WHERE agent = ? ORDER BY id"
-    rows = catalog.rows(sql, (agent,))
+    """What is to be done, in order; those of all agents are looked at, for a damaged one may be anybody's."""
     found = []
-    for number, kind, payload, stored in rows:
-        checked((kind, payload, stored), f"intent {number}", (str, bytes))
-        found.append(IntentRow(number, kind, payload))
+    for number, owner, kind, payload, stored in catalog.rows(
+        "SELECT id, agent, kind, payload, checksum FROM intents ORDER BY id"
+    ):
+        checked((owner, kind, payload, stored), f"intent {number}", (int, str, bytes))
+        if owner == agent:
+            found.append(IntentRow(number, kind, payload))
+    kinds = [row.kind for row in found]
+    if kinds.count(LINK) != kinds.count(LOG):  # noted together, and dropped together
+        raise damaged("what is still to be done")
     return found
 
 

@@ -45,7 +45,7 @@ TABLES = {
     "reflog": _table(
         "agent seq ord ref old new actor time_ns reason verb op_id undoes backup workspace", "agent seq ord", "agent"
     ),
-    "intents": _table("id agent kind payload", "id", "id agent"),
+    "intents": _table("id agent kind payload", "id", "id"),
     "views": _table("agent tag used verified_ns own_bytes born seen", "agent tag", "agent"),
     "seals": _table("agent dev inode oid size mode mtime_ns ctime_ns", "agent dev inode", "agent"),
     "boots": _table("agent boot", "agent"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kaivc import intents
 from kaivc.errors import ChecksumMismatch, InvalidSettings, NoSuchAgent, NoSuchRevision
 from kaivc.storage.catalog import Catalog
 from tests.engine.damage import CATALOG, fsck, tiny
@@ -192,3 +193,57 @@ def test_a_ref_is_not_missed_while_others_move_it(home: Path, monkeypatch: pytes
     monkeypatch.setattr(Catalog, "row", row)
     assert agent.repository.ref(name) is None
     assert len(looks) == 2
+
+
+def _cut_off(home: Path) -> None:
+    """A rollback that is killed when its names have moved: a link, a workspace and a line of the log are to come."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            intents.finish_landed = lambda *_: os._exit(0)  # type: ignore[assignment]
+            agent = open_home(home).agent("bot")
+            current = agent.status().version
+            agent.rollback(next(it.tag for it in agent.versions() if it.version != current))
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert open_home(home).agent("bot").status().pending == ("link", "workspace", "rollback.log")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE intents SET agent = 2 WHERE kind = 'workspace'",
+        "UPDATE intents SET agent = 77 WHERE kind = 'link'",
+        "DELETE FROM intents WHERE kind = 'rollback.log'",
+        "DELETE FROM intents WHERE kind = 'link'",
+    ],
+)
+def test_what_is_to_be_done_and_is_hidden_is_missed(home: Path, sql: str) -> None:
+    open_home(home).new("other")
+    _cut_off(home)
+    _hide(home, sql)
+    agent = open_home(home).agent("bot")
+    with pytest.raises(ChecksumMismatch):
+        agent.status()
+    with pytest.raises(ChecksumMismatch):
+        agent.commit(bump="patch", allow_empty=True)
+    assert not fsck(home).ok
+
+
+def test_a_page_that_leads_to_another_agents_reflog(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are whole, but not of the agent that was asked for."""
+    other = open_home(home).new("other")
+    write(other.workspace, {"a": b"its own"})
+    other.commit(version="1.0.0")
+    asked = Catalog.rows
+
+    def astray(self: Catalog, sql: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        if "FROM reflog" in sql and values[:1] == (agent.repository.id,):
+            values = (other.repository.id, *values[1:])
+        return asked(self, sql, values)
+
+    agent = open_home(home).agent("bot")
+    monkeypatch.setattr(Catalog, "rows", astray)
+    with pytest.raises(ChecksumMismatch, match="reflog"):
+        agent.reflog(None)
