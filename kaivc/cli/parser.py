@@ -96,7 +96,9 @@ class Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """The words after the verb."""
-        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+        options, *rest = (piece.strip("{}") for piece in super().collect_usage_pieces(ctx))
+        needed = [it for it in self.params if it.required and it.param_type_name == "option"]
+        return [options, *(f"{it.opts[0]} {it.metavar}" for it in needed), *rest]
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """With the value of such an option, where none follows it."""
@@ -162,7 +164,7 @@ def _parameter(it: Parameter) -> inspect.Parameter:
 def _group(word: str) -> TyperGroup:
     app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     option = BOTH.get(word)
-    also = option and f"`kai {word} AGENT {option} ...` is a command by itself: `kai {word} {option} --help`."
+    also = option and f"`kai {word} AGENT {option} ...` is a command by itself: `kai {word} AGENT {option} X --help`."
     app.callback(context_settings=CONTEXT, help=GROUPS[word], epilog=also)(lambda: None)
     group = cast("Verbs", get_command(app))
     group.name, group.before = word, word + " "

@@ -14,6 +14,7 @@ TYPES: dict[str, Any] = {
     "array": list,
     "string": str,
     "integer": int,
+    "number": (int, float),
     "boolean": bool,
     "null": type(None),
 }
