@@ -41,7 +41,7 @@ _ID: Final = 1000
 """The command's uid and gid as it sees them."""
 _JOIN_SESSION_KEYRING: Final = 1
 _MEETING: Final = "/tmp"  # noqa: S108 - as root, the layer is bound there in bwrap's own mount namespace
-_GATE: Final = 'read -r go || exit 125; [ "$go" = go ] || exit 125; unset go PWD OLDPWD; exec "$@" </dev/null'
+_GATE: Final = 'read -r _kai || exit 125; [ "$_kai" = go ] || exit 125; unset _kai PWD OLDPWD; exec "$@" </dev/null'
 _APART: Final = ("user", "ipc", "pid", "net", "uts", "cgroup")
 _LIMIT_NAMES: Final = {
     resource.RLIMIT_NOFILE: "Max open files",
@@ -69,6 +69,11 @@ class _Plan:
     points: dict[str, _Point] = field(default_factory=dict)
     fds: list[int] = field(default_factory=list)
 
+    def close(self) -> None:
+        """Close the files."""
+        while self.fds:
+            os.close(self.fds.pop())
+
 
 @dataclass(frozen=True)
 class _Started:
@@ -95,13 +100,13 @@ class Bubblewrap:
         except KaiError as lacks:
             return Ability(self.name, None, lacks.what)
         memory = Group.make(1 << 30, 16)
-        held = memory.controllers
+        how = "held by a control group" if "memory" in memory.controllers else "limits for each process and a watchdog"
         memory.remove()
         return Ability(
             self.name,
             Level.FULL,
             notes=(
-                f"memory: {'held by a control group' if 'memory' in held else 'limits for each process and a watchdog'}",
+                f"memory: {how}",
                 "Landlock: not on top",
                 "a version's files: copied first",
             ),
@@ -182,6 +187,15 @@ def _shown(said: bytes) -> str:
 def _plan(job: Job, box: str, reached: str) -> _Plan:
     """Native's root, as bwrap makes it; ``reached`` is the path under which bwrap finds ``box``."""
     plan = _Plan(_namespaces())
+    try:
+        _fill(plan, job, box, reached)
+    except BaseException:
+        plan.close()
+        raise
+    return plan
+
+
+def _fill(plan: _Plan, job: Job, box: str, reached: str) -> None:
     plan.words += ["--uid", str(_ID), "--gid", str(_ID), "--hostname", rootplan.HOST, "--clearenv"]
     mounts = rootplan.parse(looking.text("/proc/self/mountinfo"))
     writable = dict(zip(rootplan.WRITABLE, ("tree", "tmp", "home", "shm"), strict=True))
@@ -197,7 +211,6 @@ def _plan(job: Job, box: str, reached: str) -> _Plan:
     for name, value in rootplan.environment(job.environ).items():
         plan.words += ["--setenv", name, value]
     plan.words += ["--seccomp", str(_handed(plan, job, seccomp.program()))]
-    return plan
 
 
 def _step(plan: _Plan, job: Job, kind: bytes, path: str, rest: list[bytes], reached: str) -> None:
@@ -287,8 +300,7 @@ def _run(
         except OSError as error:
             raise failed("bwrap", str(error)) from error
         finally:
-            for fd in plan.fds:
-                os.close(fd)
+            plan.close()
             if outer is not None:
                 _reap(outer)
 
@@ -407,7 +419,8 @@ def _watched(started: _Started, job: Job, relay: Relay, box: str, copied: copies
         by = End.MEMORY
     code = started.outer.returncode
     killed_by = signal.SIGINT if by is End.INTERRUPT else signal.SIGKILL
-    exit_code = code if by is End.ITSELF and code is not None else 128 + killed_by
+    told = by is End.ITSELF and code is not None and code >= 0
+    exit_code = code if told else 128 + killed_by
     return Ended(by, exit_code, seconds, cpu, _peak(seen, group), left, Form.COPY, f"{box}/tree")
 
 
@@ -433,12 +446,16 @@ def _gone(pid: int) -> None:
 
 
 def _kill(started: _Started) -> None:
-    """Kill process 1, and with it all of the namespace; returns when nothing of that is left."""
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(started.init_fd, signal.SIGKILL)
-    poll = select.poll()
-    poll.register(started.init_fd, select.POLLIN)
-    poll.poll()
+    """Kill process 1, and with it all of the namespace; returns when nothing of that is left, interrupted or not."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(started.init_fd, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(started.init_fd, select.POLLIN)
+        poll.poll()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _reap(outer: subprocess.Popen[bytes]) -> None:

@@ -86,7 +86,8 @@ def run(kind, place, argv, limits, environ):
     os.makedirs(lower)
     os.mkdir(layer, 0o700)
     make_lower(lower)
-    before, mounts, output = seen(lower), mounts_here(), []
+    before, mounts = seen(lower), mounts_here()
+    output: list[bytes] = []
     job = Job(tuple(argv), environ, lower, layer, Limits(**LIMITS | limits))
     began = time.monotonic()
     try:

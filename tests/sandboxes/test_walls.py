@@ -1,0 +1,246 @@
+"""Bubblewrap's and Landlock's guards, each left out in turn: E103 names it, and the command never runs."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaivc.errors import IsolationFailed
+from kaivc.sandboxes import bubblewrap, cgroups, copies, landlock, looking, seccomp, uids
+from kaivc.sandboxes.base import Job, Limits
+from tests.conftest import IN_CI, require_tool
+
+LIMITS = Limits(memory=256 << 20, processes=32, open_files=128, written=1 << 20, inodes=100, output=1 << 16, seconds=10)
+
+
+@pytest.fixture(autouse=True)
+def as_root() -> None:
+    """The suite that every kind passes is run as another uid too; here the guards of root are among them."""
+    if os.geteuid() != 0:
+        pytest.fail("run this as root") if IN_CI else pytest.skip("root's guards are among these")
+
+
+@pytest.fixture
+def job(public_tmp: Path) -> Job:
+    (public_tmp / "lower").mkdir()
+    (public_tmp / "lower/a").write_text("x")
+    (public_tmp / "layer").mkdir(mode=0o700)
+    argv = ("/bin/sh", "-c", "echo it ran; : > it-ran")
+    return Job(argv, {}, str(public_tmp / "lower"), str(public_tmp / "layer"), LIMITS)
+
+
+def refused(sandbox: Any, job: Job) -> str:
+    """The guard that is in doubt; nothing of the command is to be seen."""
+    said: list[bytes] = []
+    fds = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(IsolationFailed) as caught:
+        sandbox.run(job, said.append)
+    assert said == []
+    assert not [name for _, _, names in os.walk(job.layer) for name in names if name == "it-ran"]
+    assert len(os.listdir("/proc/self/fd")) == fds
+    assert caught.value.unchanged == "the command has not run"
+    return str(caught.value.facts["guard"])
+
+
+def test_with_all_guards_it_runs(job: Job) -> None:
+    require_tool("bwrap")
+    said: list[bytes] = []
+    assert bubblewrap.Bubblewrap().run(job, said.append).exit_code == 0
+    assert said == [b"it ran\n"]
+
+
+# ---------------------------------------------------------------- bubblewrap
+
+
+@pytest.mark.parametrize("name", [it for it in bubblewrap._APART if it != "user"])  # bwrap makes that one unasked
+def test_bubblewrap_without_a_namespace(job: Job, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    require_tool("bwrap")
+    monkeypatch.setattr(bubblewrap, "_APART", tuple(it for it in bubblewrap._APART if it != name))
+    words = bubblewrap._plan
+
+    def without_host_name(*args: Any) -> Any:
+        plan = words(*args)
+        if name == "uts":  # bwrap itself refuses a host name without it
+            at = plan.words.index("--hostname")
+            del plan.words[at : at + 2]
+        return plan
+
+    monkeypatch.setattr(bubblewrap, "_plan", without_host_name)
+    # Without a pid namespace there is no process 1 to be found, nor a /proc of its own to be mounted.
+    assert refused(bubblewrap.Bubblewrap(), job) in ({"namespaces", "bwrap"} if name == "pid" else {"namespaces"})
+
+
+def left_out(*words: str) -> Callable[[list[str]], None]:
+    def change(all_: list[str]) -> None:
+        at = next(it for it in range(len(all_)) if all_[it : it + len(words)] == list(words))
+        extra = {"--ro-bind": 3, "--seccomp": 2, "--chdir": 2, "--remount-ro": 2}[words[0]]
+        del all_[at : at + extra]
+
+    return change
+
+
+def added(*words: str) -> Callable[[list[str]], None]:
+    def change(all_: list[str]) -> None:
+        at = all_.index("--remount-ro")  # the root, into which nothing comes afterwards
+        all_[at:at] = words
+
+    return change
+
+
+def cover(all_: list[str]) -> None:
+    del all_[all_.index("/proc/1") - 2 : all_.index("/proc/1") + 1]
+
+
+WRONG: dict[str, tuple[Callable[[list[str]], Any], str]] = {
+    "no filter": (left_out("--seccomp"), "seccomp"),
+    "process 1 open": (cover, "mounts"),
+    "a root that can be written": (left_out("--remount-ro", "/"), "mounts"),
+    "starts elsewhere": (left_out("--chdir"), "mounts"),
+    "a directory of the machine's": (added("--ro-bind", "/etc", "/srv/etc"), "mounts"),
+    "programs that can be written": (added("--bind", "/usr", "/usr"), "mounts"),
+    "another copy": (added("--tmpfs", "/agent"), "mounts"),
+    "devices": (added("--dev", "/srv"), "mounts"),
+    "capabilities": (added("--cap-add", "CAP_SYS_ADMIN"), "capabilities"),
+    "another id": (added("--uid", "7"), "ids"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_bubblewrap_with_other_words(job: Job, monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    require_tool("bwrap")
+    change, guard = WRONG[wrong]
+    plan = bubblewrap._plan
+
+    def other(*args: Any) -> Any:
+        it = plan(*args)
+        change(it.words)
+        return it
+
+    monkeypatch.setattr(bubblewrap, "_plan", other)
+    assert refused(bubblewrap.Bubblewrap(), job) == guard
+
+
+def test_bubblewrap_as_root_of_the_machine(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_tool("bwrap")
+    monkeypatch.setattr(uids, "unused", lambda: 0)
+    assert refused(bubblewrap.Bubblewrap(), job) == "uid"
+
+
+def test_bubblewrap_without_limits(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_tool("bwrap")
+    monkeypatch.setattr(bubblewrap, "_set_limits", lambda *_: None)
+    assert refused(bubblewrap.Bubblewrap(), job) == "limits"
+
+
+def test_bubblewrap_with_a_descriptor_more(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_tool("bwrap")
+    plan = bubblewrap._plan
+
+    def other(*args: Any) -> Any:
+        it = plan(*args)
+        it.fds.append(os.open("/", os.O_RDONLY))
+        return it
+
+    monkeypatch.setattr(bubblewrap, "_plan", other)
+    assert refused(bubblewrap.Bubblewrap(), job) == "descriptors"
+
+
+def test_bubblewrap_that_others_can_write_is_not_run(job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\nexit 0\n")
+    fake.chmod(0o777)
+    monkeypatch.setattr(bubblewrap, "_DIRECTORIES", (str(tmp_path),))
+    assert refused(bubblewrap.Bubblewrap(), job) == "bwrap"
+    assert bubblewrap.Bubblewrap().ability().level is None
+    fake.unlink()
+    assert "not installed" in bubblewrap.Bubblewrap().ability().why
+
+
+# ---------------------------------------------------------------- landlock
+
+SPOILT: dict[str, tuple[dict[str, Any], str]] = {
+    "as root": ({"privileged": 0}, "uid"),
+    "without limits": ({"limits": []}, "limits"),
+    "started elsewhere": ({"start": "/"}, "start"),
+    "all can be read": ({"trees": [b"/"]}, "landlock"),
+    "no filter": ({"seccomp": b""}, "seccomp"),
+}
+
+
+@pytest.mark.parametrize("wrong", SPOILT)
+def test_landlock_spoilt(job: Job, monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    values, guard = SPOILT[wrong]
+    config = landlock._Kept._config
+    monkeypatch.setattr(landlock._Kept, "_config", lambda *args: config(*args) | values)
+    assert refused(landlock.Landlock(), job) == guard
+
+
+# ---------------------------------------------------------------- both
+
+KINDS = [bubblewrap.Bubblewrap, landlock.Landlock]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outside_its_control_group(job: Job, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    if kind is bubblewrap.Bubblewrap:
+        require_tool("bwrap")
+    monkeypatch.setattr(cgroups.Group, "controllers", property(lambda _: frozenset({"memory"})))
+    monkeypatch.setattr(cgroups.Group, "take", lambda *_: None)
+    monkeypatch.setattr(cgroups.Group, "holds", lambda *_: False)
+    assert refused(kind(), job) == "control group"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_cannot_be_read_is_in_doubt(job: Job, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    if kind is bubblewrap.Bubblewrap:
+        require_tool("bwrap")
+
+    def status(_: int) -> dict[str, str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(looking, "status", status)
+    assert refused(kind(), job) in {"uid", "groups"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_filter_for_this_machine(job: Job, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    if kind is bubblewrap.Bubblewrap:
+        require_tool("bwrap")
+    monkeypatch.setattr(seccomp, "ARCHES", {})
+    assert refused(kind(), job) == "seccomp"
+    assert kind().ability().level is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_version_that_cannot_be_copied(job: Job, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    if kind is bubblewrap.Bubblewrap:
+        require_tool("bwrap")
+    os.mkfifo(f"{job.lower}/pipe")
+    assert refused(kind(), job) == "copy"
+
+
+def test_a_copy_shares_or_copies_and_tells_what_changes(tmp_path: Path) -> None:
+    lower, top = tmp_path / "lower", tmp_path / "top"
+    (lower / "d").mkdir(parents=True)
+    (lower / "d/one").write_bytes(b"1" * 5000)
+    with (lower / "holes").open("wb") as file:
+        file.seek(5 << 20)
+        file.write(b"end")
+    (lower / "tool").write_bytes(b"#!")
+    (lower / "tool").chmod(0o500)
+    copied = copies.copy(str(lower), str(top))
+    assert (top / "holes").read_bytes() == (lower / "holes").read_bytes()
+    assert copied.largest == (5 << 20) + 3
+    assert copied.size < 1 << 20
+    assert oct((top / "tool").stat().st_mode) == "0o100755"
+    before = copies.taken((str(top),), copied.stamps)
+    assert (before.size, before.inodes, before.hidden) == (0, 0, False)
+    with (top / "d/one").open("r+b") as file:
+        file.write(b"2")
+    (top / "new").write_bytes(b"n" * 10_000)
+    os.link(top / "new", top / "again")
+    after = copies.taken((str(top),), copied.stamps)
+    assert after.inodes == 2
+    assert 10_000 <= after.size <= 40_000
