@@ -155,11 +155,12 @@ def test_what_is_done_takes_no_pending_work_of_another_agent_along(
     def then_another(*args: Any) -> None:
         real(*args)
         with other.catalog.transaction() as db:
+            journal.put_intent(db, other.id, journal.LINK, b"")
             journal.put_intent(db, other.id, journal.LOG, b"")
 
     monkeypatch.setattr(intents, "_save_late_changes", then_another)
     again(agent, Late()).restore("log", source="v1.0.0")
-    assert [row.kind for row in journal.intents(other.catalog, other.id)] == [journal.LOG]
+    assert [row.kind for row in journal.intents(other.catalog, other.id)] == [journal.LINK, journal.LOG]
 
 
 # ---------------------------------------------------------------- what apply could not do is refused before
