@@ -181,10 +181,9 @@ class _Test:
 
     def run(self, say: Say | None) -> SnapshotTested:
         repo = self._repo
-        sandbox = sandboxes.choose(self._isolation.require)
-        level = sandbox.ability().level
+        sandbox, ability = sandboxes.chosen(self._isolation.require)
         place = scratch.place_for(repo.home, self._isolation.temp_dir)
-        trial = self._ready(place, sandbox, str(level))
+        trial = self._ready(place, sandbox, str(ability.level))
         with self._recorded(trial) as state:
             with ExitStack() as stack, scratch.made(repo.home, place, trial.id) as here:
                 with repo.lock():

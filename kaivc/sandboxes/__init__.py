@@ -28,14 +28,19 @@ def choose(require: str) -> Sandbox:
 
     With ``partial`` one that gives all is still taken first.
     """
+    return chosen(require)[0]
+
+
+def chosen(require: str) -> tuple[Sandbox, Ability]:
+    """As ``choose``, with what it gives: to ask is to try, which takes a process."""
     looked: list[tuple[Sandbox, Ability]] = []
     for sandbox in every():
         ability = sandbox.ability()
         if ability.level is Level.FULL:
-            return sandbox
+            return sandbox, ability
         looked.append((sandbox, ability))
     if require == PARTIAL:
-        some = next((sandbox for sandbox, ability in looked if ability.level is Level.PARTIAL), None)
+        some = next((it for it in looked if it[1].level is Level.PARTIAL), None)
         if some is not None:
             return some
     raise _none(require, [ability for _, ability in looked])

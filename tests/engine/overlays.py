@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from kaivc.sandboxes.base import Ability, End, Ended, Form, Job, Level
 
@@ -82,3 +83,15 @@ class Copying(Overlay):
                     os.chmod(each, os.stat(each).st_mode | 0o600)
         self.ends = {"form": Form.COPY, **self.ends}
         return self._run(list(job.argv), job, say, whole, whole)
+
+
+class Planted(Overlay):
+    """Writes a layer by itself: to start a process would take longer than all the rest of a test."""
+
+    def run(self, job: Job, say: Callable[[bytes], None]) -> Ended:
+        upper = Path(job.layer) / "upper"
+        upper.mkdir()
+        (upper / "logic.py").write_text("2")
+        (upper / "new.txt").write_text("new")
+        self.before()
+        return self.ended(str(upper))

@@ -50,7 +50,7 @@ WRITES = ("sh", "-c", "echo 2 >> logic.py; echo new > new.txt; echo '{}' > state
 def box(monkeypatch: pytest.MonkeyPatch) -> Overlay:
     """A sandbox whose ends can be chosen, and which runs on any machine."""
     found = Overlay()
-    monkeypatch.setattr(sandboxes, "choose", lambda _: found)
+    monkeypatch.setattr(sandboxes, "chosen", lambda _: (found, found.ability()))
     return found
 
 
@@ -319,7 +319,7 @@ def test_what_cannot_be_held_is_not_committed(agent: Agent, box: Overlay) -> Non
 def test_a_committed_snapshot_is_a_branch_of_its_version(
     agent: Agent, monkeypatch: pytest.MonkeyPatch, kind: type[Overlay]
 ) -> None:
-    monkeypatch.setattr(sandboxes, "choose", lambda _: kind())
+    monkeypatch.setattr(sandboxes, "chosen", lambda _: (kind(), kind().ability()))
     done = committed(agent)
     known = agent.show(done.snapshot or "").version
     assert (known.version, known.parent, known.parent_commit) == (None, "1.0.0", agent.current.commit)

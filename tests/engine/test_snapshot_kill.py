@@ -12,31 +12,18 @@ import pytest
 from kaivc import sandboxes, trials
 from kaivc.api import Agent
 from kaivc.names import snapshots_prefix
-from kaivc.sandboxes.base import Ended, Job
 from tests.engine import homes
 from tests.engine.homes import copy, make_home, open_home
-from tests.engine.overlays import Overlay
+from tests.engine.overlays import Planted
 from tests.engine.test_kill import Cut, check_whole, in_child
 
 FILES = {"logic.py": b"1", "state.json": b"{}", "config.yaml": b"a: 1\n"}
 MOST = 400
 
 
-class Planted(Overlay):
-    """Writes the layer itself: no process is started, which would take longer than all the rest."""
-
-    def run(self, job: Job, say: Callable[[bytes], None]) -> Ended:
-        upper = Path(job.layer) / "upper"
-        upper.mkdir()
-        (upper / "logic.py").write_text("2")
-        (upper / "new.txt").write_text("new")
-        self.before()
-        return self.ended(str(upper))
-
-
 @pytest.fixture(autouse=True)
 def planted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandboxes, "choose", lambda _: Planted())
+    monkeypatch.setattr(sandboxes, "chosen", lambda _: (Planted(), Planted().ability()))
 
 
 def opened(path: Path, vfs: Cut | None = None) -> Agent:
@@ -119,7 +106,7 @@ def test_killed_while_the_command_runs(tmp_path: Path) -> None:
     def killed() -> None:
         box = Planted()
         box.before = lambda: os.kill(os.getpid(), signal.SIGKILL)
-        sandboxes.choose = lambda _: box  # type: ignore[assignment]
+        sandboxes.chosen = lambda _: (box, box.ability())  # type: ignore[assignment]
         opened(path).snapshot_test("current", "x")
 
     assert in_child(killed) == signal.SIGKILL
