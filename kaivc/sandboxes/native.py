@@ -318,7 +318,9 @@ class Sandboxed:
         if self._init >= 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._init, signal.SIGKILL)
-            select.select([self._init], [], [])
+            gone = select.poll()
+            gone.register(self._init, select.POLLIN)
+            gone.poll()
             os.close(self._init)
             self._init = -1
         if self._starter:

@@ -143,6 +143,13 @@ def test_the_environment_given_does_not_replace_the_sandbox_own(runs):
     assert it["output"].split() == [PATH, "/home/agent"]
 
 
+def test_long_arguments_and_names_that_are_not_text_arrive_as_they_are(runs):
+    count = "import os,sys; print(len(sys.argv[1]), os.environb[b'X'] == b'\\xff', len(os.environ['LONG']))"
+    case = {"argv": ["python3", "-c", count, "a" * 50_000], "environ": {"X": "\udcff", "LONG": "b" * 60_000}}
+    [it] = runs(case)
+    assert it["output"].split() == ["50000", "True", "60000"]
+
+
 SPREAD = "for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=f$i bs=1M count=16 2>/dev/null; sleep 0.05; done; sleep 9"
 HOGS = """
 import os, time
