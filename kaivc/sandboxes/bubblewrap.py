@@ -122,6 +122,7 @@ class Bubblewrap:
             kernel.make_dir(f"{box}/empty")
             kernel.make_dir(f"{job.layer}/kai", 0o700)
             copied = copies.copy(job.lower, f"{box}/tree", uid)
+            copied.stamps.update(copies.stamps(entry.path for entry in os.scandir(box) if entry.name != "tree"))
         except (OSError, ValueError) as error:
             raise failed("copy", str(error)) from error
         group = Group.make(job.limits.memory, job.limits.processes)

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterable
 from typing import Final
 
 from kaivc.records import dataclass
@@ -35,6 +36,11 @@ class Taken:
     size: int
     inodes: int
     hidden: bool
+
+
+def stamps(paths: Iterable[str]) -> dict[int, int]:
+    """What tells later whether files are still as they are now: the time of change by the inode."""
+    return {it.st_ino: it.st_ctime_ns for it in map(os.lstat, paths)}
 
 
 def make_box(box: str, owner: int | None = None) -> None:
@@ -75,7 +81,7 @@ def copy(lower: str, top: str, owner: int | None = None) -> Copied:
     if owner is not None:
         for path in made:
             kernel.give(path, owner, owner)
-    return Copied(top, size, largest, {it.st_ino: it.st_ctime_ns for it in map(os.lstat, made)})
+    return Copied(top, size, largest, stamps(made))
 
 
 def _file(have: str, target: str, mode: int) -> int:

@@ -138,6 +138,8 @@ class _Kept:
                 self._box = f"{self._away}/box"
             copies.make_box(self._box, self._uid)
             self._copied = copies.copy(job.lower, f"{self._box}/tree", self._uid)
+            own = (entry.path for entry in os.scandir(self._box) if entry.name != "tree")
+            self._copied.stamps.update(copies.stamps(own))
             self._group = cgroups.Group.make(limits.memory, limits.processes)
             wanted = self._limits()
             output = os.fstat(self._relay.inlet).st_ino

@@ -10,7 +10,7 @@ import pytest
 
 from kaivc.cli.app import VERBS
 from kaivc.errors import KaiError
-from kaivc.settings import READERS, Settings, parse_flags
+from kaivc.settings import READERS, Isolation, Settings, parse_flags
 from tests.cli import error_page
 from tests.cli.reference import FIRST, PAGES, REFERENCE, examples, index, page, page_of, schema_of
 from tests.cli.schema import SCHEMAS, load_schema, problems
@@ -99,10 +99,11 @@ def test_codes_are_unique() -> None:
 
 def test_the_page_of_settings_tells_each_and_its_default() -> None:
     rows = dict(re.findall(r"^\| `([\w.]+)` \| (.+?) \|", text("settings"), re.MULTILINE))
-    assert rows.keys() == READERS.keys()
+    isolation = {f"isolation.{name}" for name in Isolation.__dataclass_fields__ if name != "given"}
+    assert rows.keys() == READERS.keys() | isolation
     for key, default in rows.items():
-        if key not in {"author", "head"}:
-            assert Settings.layered(parse_flags({key: default})) == Settings(), key
+        if key not in {"author", "head", "isolation.env"}:
+            assert Settings.layered(parse_flags({key: default.strip("`")})) == Settings(), key
 
 
 def anchors(path: Path) -> set[str]:

@@ -112,6 +112,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "memory": {"argv": python("held = [bytearray(10**7) for _ in range(100)]; print('had it all')")},
     "memory of many": {"argv": python(MANY)},
     "processes": {"argv": python(FORKS)},
+    "nothing allowed": {"argv": sh("cat d/x"), "limits": {"written": 0, "inodes": 0, "output": 3}},
     "daemon": {"argv": sh(f"(setsid sleep {MARK} &) ; echo bye")},
     "background": {"argv": sh(f"sleep {MARK} & exit 0")},
     "twice": {"argv": sh('echo "$0" > mine; sleep 0.6; ls | grep -c mine; cat mine'), "twice": True},
@@ -260,6 +261,10 @@ def test_bytes_are_limited(results: Results) -> None:
     # Of one file the kernel says so itself, with a signal.
     it = results["written"]
     assert it["by"] == "written" or it["exit_code"] == 128 + signal.SIGXFSZ
+
+
+def test_who_writes_nothing_needs_no_room(results: Results) -> None:
+    assert (results["nothing allowed"]["by"], results.text("nothing allowed")) == ("itself", "one")
 
 
 def test_inodes_are_limited(results: Results) -> None:
