@@ -225,7 +225,7 @@ def _snapshots(root: str) -> list[Offer]:
     from kaivc.storage.catalog import Catalog
 
     catalog = Catalog.open(Layout(root).catalog, WAIT, scratch=_scratch(), read_only=True)
-    found = {}
+    found: dict[str, str] = {}
     for agent in catalog.agent_names():
         row, prefix, records = catalog.agent(agent), snapshots_prefix(agent), Layout(root).snapshot_temp(agent)
         names = os.listdir(records) if os.path.isdir(records) else []

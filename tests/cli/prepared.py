@@ -105,7 +105,7 @@ def a_snapshot(top: Path) -> Path:
     """A committed snapshot of the version in force."""
     home = ["--home", str(top / "agents")]
     usual = scratch.new_id
-    scratch.new_id = lambda _: SNAPSHOT
+    scratch.new_id = lambda now_ns: SNAPSHOT
     try:
         run("snapshot", AGENT, "--test", "current", "--commit", *home, "--", "sh", "-c", "echo new > new.txt")
     finally:

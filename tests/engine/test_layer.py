@@ -11,6 +11,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -279,7 +280,7 @@ def test_a_database_is_read_with_its_log_as_one_state(agent: Agent, tmp_path: Pa
     kept: dict[bytes, bytes] = {}
 
     class Sink(HashSink):
-        def put_blob(self, source, size, like=None):  # type: ignore[no-untyped-def]
+        def put_blob(self, source: Any, size: int, like: Any = None) -> Any:
             data = source.read(size)
             oid = super().put_blob(io.BytesIO(data), size, like)
             kept[oid] = data

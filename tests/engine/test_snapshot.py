@@ -340,7 +340,9 @@ def test_a_committed_snapshot_is_a_branch_of_its_version(
     assert shown.trial is not None
     assert (shown.trial.scratch, shown.trial.exit_code) == (None, 0)
     assert agent.snapshot_show(done.id).changes == done.changes
-    assert agent.diff("v1.0.0", done.snapshot or "").files
+    assert {it.path for it in agent.diff("v1.0.0", done.snapshot or "").files()} == {
+        b"logic.py", b"new.txt", b"state.json", b"requirements.txt",
+    }  # fmt: skip
 
 
 def test_a_failed_layer_waits_if_that_is_wanted(tmp_path: Path, box: Overlay) -> None:

@@ -48,7 +48,7 @@ def drop(agent: Agent) -> None:
 
 
 def names(agent: Agent) -> dict[str, bytes]:
-    return dict(agent.repository.refs("refs/"))
+    return {str(name): bytes(oid) for name, oid in agent.repository.refs("refs/").items()}
 
 
 def settled(agent: Agent, path: Path) -> None:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import kaivc
-from kaivc import api, intents
+from kaivc import api, intents, sandboxes
 from kaivc.api import Home
 from kaivc.errors import StorageError
 from kaivc.sqlitefiles import MAGIC, SIDE_SUFFIXES
 from kaivc.vfs import Vfs
 from tests.engine.homes import ENVIRON, Files, Ticking, open_home, read, write
+from tests.engine.overlays import Planted
 
 DATABASE = "state.db"
 V1: Files = {"logic.py": b"one\n", "config.yaml": b"a: 1\n", "state/log.txt": b"1\n" * 500, "only1.txt": b"x"}
@@ -87,6 +88,7 @@ LATER = 1_800_000_000
 
 def _open(path: Path, vfs: Vfs) -> Home:
     flags = {"chunks.threshold": "64 KiB", "backups.keep": "0", "backups.max_age": "0s"}
+    flags["isolation.temp_dir"] = f"{path}-layers"  # not there: what lies in that of the machine is no test's
     return kaivc.open(path, environ=ENVIRON, clock=Ticking(LATER), vfs=vfs, flags=flags)
 
 
@@ -209,6 +211,23 @@ def clean(path: Path) -> None:
         home.agent("bot").restore()
 
 
+def with_snapshot(path: Path) -> None:
+    """As three versions, and a committed snapshot of the one in force."""
+    three_versions(path)
+    usual, planted = sandboxes.chosen, Planted()
+    sandboxes.chosen = lambda require: (planted, planted.ability())
+    try:
+        with closing(open_home(path, isolation__temp_dir=f"{path}-layers")) as home:
+            home.agent("bot").snapshot_test("current", "x", commit=True)
+    finally:
+        sandboxes.chosen = usual
+        Vfs().remove_tree(f"{path}-layers")
+
+
+def _the_snapshot(agent: kaivc.api.Agent) -> str:
+    return agent.snapshot_list().snapshots[0].id
+
+
 def redoable(path: Path) -> None:
     """As undoable, and undone."""
     undoable(path)
@@ -296,6 +315,12 @@ STORIES = {
         Story("import", empty, _on_home(_import)),
         Story("rename", undoable, _on_home(lambda home, _: home.rename("bot", "cat"))),
         Story("remove", three_versions, _on_home(lambda home, _: home.remove("bot"))),
+        Story(
+            "promote",
+            with_snapshot,
+            _on_bot(lambda agent: agent.snapshot_promote(_the_snapshot(agent), with_state=True)),
+        ),
+        Story("drop", with_snapshot, _on_bot(lambda agent: agent.snapshot_drop(_the_snapshot(agent)))),
         Story("gc", collectable, _on_bot(_collect)),
         Story("repair", damaged, _repair, again=lambda path: _repair(path, Vfs())),
         Story("recovery", half_restored, _recover),
