@@ -238,7 +238,7 @@ class Mover:
         manifest = self._manifest_of(target)
         with self._corrupt():
             files = trees.flatten(self._repo.store, target.tree_oid)
-            materialise.check_tree_links(self._repo.store, files)
+            materialise.check_tree_links(self._repo.store, files, backup=target.is_backup)
             beside = plans.none_of_it(self._repo, capture.files, self._left_files, files)
         planner = Planner(self._repo, capture, self._left.oid, files, self._left_manifest, manifest, capturer.add)
         known = capture.files.keys() | files.keys()

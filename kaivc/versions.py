@@ -82,6 +82,11 @@ class AgentVersion:
         return ObjectId(bytes.fromhex(self.tree))
 
     @property
+    def is_backup(self) -> bool:
+        """Whether it holds what a rollback left, as it was, and not what a version may hold."""
+        return self.version is None and self.snapshot_type == "rollback"
+
+    @property
     def tag(self) -> str:
         """``v1.2.3``; the first digits of the hash for what has no number."""
         return f"v{self.version}" if self.version else self.commit[:SHORT]

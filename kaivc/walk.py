@@ -169,7 +169,8 @@ class Walk:
         if self._tree(label, commit.tree, b"", 0):
             try:
                 files = trees.flatten(self._repo.store, commit.tree)
-                materialise.check_tree_links(self._repo.store, files)
+                is_backup = versions.of_commit(self._repo.name, oid, commit).is_backup
+                materialise.check_tree_links(self._repo.store, files, backup=is_backup)
             except KaiError as error:
                 self._say("commit", error.what, label, object=oid.hex())
             else:

@@ -36,7 +36,7 @@ def checkout(repo: Repository, rev: str, directory: str) -> CheckedOut:
 
 def _checkout(repo: Repository, version: AgentVersion, directory: str) -> CheckedOut:
     files = trees.flatten(repo.store, version.tree_oid)
-    materialise.check_tree_links(repo.store, files)
+    materialise.check_tree_links(repo.store, files, backup=version.is_backup)
     target = os.path.abspath(directory)
     refuse_root(directory, repo.layout, repo.home.environ, "written to")
     if os.path.lexists(target) and (not os.path.isdir(target) or os.path.islink(target) or os.listdir(target)):

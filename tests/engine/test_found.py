@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kaivc import intents, leases, views
+from kaivc import api, intents, leases, views
 from kaivc.api import Agent
 from kaivc.errors import (
     ChecksumMismatch,
@@ -861,3 +861,26 @@ def test_text_that_no_system_takes(agent: Agent, number: int) -> None:
     ):
         with pytest.raises(KaiError):
             act()
+
+
+def test_a_link_out_of_the_agent_comes_back_with_its_backup(tmp_path: Path) -> None:
+    """A version cannot hold one; what a rollback leaves is kept as it was, and undo gives it back."""
+    home = make_home(tmp_path / "home")
+    agent = home.new("bot")
+    (agent.workspace / "kept").write_bytes(b"one")
+    agent.commit(version="1.0.0")
+    (agent.workspace / "kept").write_bytes(b"two")
+    os.symlink("/etc/passwd", agent.workspace / "out")
+    with pytest.raises(RefusedPath):
+        agent.commit(bump="minor")
+    backup = agent.rollback("v1.0.0").backup
+    assert backup is not None
+    assert not os.path.lexists(agent.workspace / "out")
+    agent.undo()
+    assert os.readlink(agent.workspace / "out") == "/etc/passwd"
+    assert (agent.workspace / "kept").read_bytes() == b"two"
+    agent.checkout(backup, tmp_path / "out")
+    assert os.readlink(tmp_path / "out" / "out") == "/etc/passwd"
+    found = api.fsck(tmp_path / "home", environ=ENVIRON)
+    assert found.ok, found.all
+    home.close()

@@ -200,7 +200,7 @@ def _cut_off(home: Path) -> None:
     pid = os.fork()
     if pid == 0:
         try:
-            intents.finish_landed = lambda *_: os._exit(0)  # type: ignore[assignment]
+            intents.finish_landed = lambda *_: os._exit(0)
             agent = open_home(home).agent("bot")
             current = agent.status().version
             agent.rollback(next(it.tag for it in agent.versions() if it.version != current))
