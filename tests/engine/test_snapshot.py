@@ -32,6 +32,7 @@ from kaivc.ops.snapshot_test import SnapshotTested
 from kaivc.records import replace
 from kaivc.sandboxes.base import Ability, End, Level
 from kaivc.vfs import Vfs
+from tests.conftest import Ids, run_as
 from tests.engine import homes
 from tests.engine.homes import make_home, open_home
 from tests.engine.overlays import Copying, Overlay
@@ -124,6 +125,37 @@ def test_two_at_once_never_see_each_other(agent: Agent, tmp_path: Path) -> None:
         thread.join()
     assert [it.ok for it in found] == [True, True], found
     assert {data(agent, "mine", it.snapshot or "") for it in found} == {b"a\n", b"b\n"}
+
+
+def test_as_an_ordinary_user(public_tmp: Path, public_python: list[str], other_uid: Ids) -> None:
+    os.chown(public_tmp, other_uid.uid, other_uid.gid)
+    done = run_as(
+        other_uid, [*public_python, "-c", ORDINARY, str(public_tmp)], cwd="/", env={"PATH": os.environ["PATH"]}
+    )
+    assert done.stdout == "ok\n", done.stderr
+
+
+ORDINARY = """
+import os, sys
+from pathlib import Path
+import kaivc
+tmp = Path(sys.argv[1])
+environ = {"KAI_AUTHOR": "Ann <a@b>", "HOME": "/nonexistent"}
+kaivc.init(tmp / "home", environ=environ).close()
+home = kaivc.open(tmp / "home", environ=environ, flags={"isolation.temp_dir": str(tmp / "temp")})
+bot = home.new("bot")
+(bot.workspace / "logic.py").write_text("1")
+(bot.workspace / "state.json").write_text("{}")
+bot.commit()
+script = "echo 2 > logic.py; mkdir -p d/e; echo x > d/e/f; chmod 000 d/e/f d/e d state.json"
+done = bot.snapshot_test("current", "sh", "-c", script, commit=True)
+assert done.ok and done.level == "full", done
+assert {it.path: it.status for it in done.changes} == {b"logic.py": "M", b"d/e/f": "A"}, done.changes
+assert os.listdir(tmp / "temp" / str(os.geteuid())) == [".kai-scratch"]
+bot.snapshot_promote(done.id, bump="minor")
+assert (bot.workspace / "logic.py").read_text() == "2\\n"
+print("ok")
+"""
 
 
 # ---------------------------------------------------------------- what it finds
