@@ -73,8 +73,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Ended:
-    """How it ended. ``exit_code`` is what a shell would say (128 + the signal); ``left_running`` counts the processes
-    that were still there when the command had ended, and were killed; ``top`` is where ``form`` lies, absolute."""
+    """How it ended.
+
+    ``exit_code`` is what a shell would say (128 + the signal); ``left_running`` counts the processes that were still
+    there when the command had ended, and were killed; ``top`` is where ``form`` lies, absolute.
+    """
 
     by: End
     exit_code: int
@@ -88,8 +91,11 @@ class Ended:
 
 @dataclass(frozen=True)
 class Ability:
-    """What a sandbox gives on this machine: ``level`` is None where it cannot be had, ``why`` says what lacks; ``notes``
-    what holds by which means (memory by a cgroup or by a watchdog, Landlock or not)."""
+    """What a sandbox gives on this machine.
+
+    ``level`` is None where it cannot be had, ``why`` says what lacks; ``notes`` say what holds by which means: memory by
+    a control group or by a watch, Landlock or not.
+    """
 
     name: str
     level: Level | None

@@ -34,6 +34,9 @@ from kaivc.storage.pack import (
 )
 from kaivc.storage.store import ObjectStore
 
+TRIES = 5
+"""How often another name is taken for a new pack."""
+
 
 @dataclass
 class _OpenPack:
@@ -306,10 +309,16 @@ class StoreWriter:
 
     def _create(self) -> _OpenPack:
         layout, vfs = self._place.layout, self._store.vfs
-        name = os.urandom(8).hex()
         directory = layout.pack_dir(self._place.agent)
         vfs.make_dirs(directory)
-        writer = PackWriter.create(vfs, layout.pack(self._place.agent, name))
+        for more in range(TRIES, -1, -1):
+            name = os.urandom(8).hex()
+            try:
+                writer = PackWriter.create(vfs, layout.pack(self._place.agent, name))
+                break
+            except BlockingIOError:  # a gc that makes its plan looks at each file whose lock is free
+                if not more:
+                    raise
         try:
             vfs.sync_dir(directory)
             vfs.sync_dir(layout.packs)

@@ -222,3 +222,19 @@ def test_an_operation_whose_record_is_too_large_to_read_does_not_land(agent: Age
     monkeypatch.undo()
     commit(agent, {"a": b"3"})
     assert fsck(agent.repository.layout.root, environ=ENVIRON).ok
+
+
+def test_a_gc_that_looks_at_a_new_pack_does_not_stop_its_writer(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Vfs.flock
+    looked: list[int] = []
+
+    def flock(self: Vfs, fd: int, *, shared: bool = False) -> None:
+        if os.fstat(fd).st_size == 0 and os.readlink(f"/proc/self/fd/{fd}").endswith(".pack") and len(looked) < 2:
+            looked.append(fd)
+            raise BlockingIOError
+        real(self, fd, shared=shared)
+
+    monkeypatch.setattr(Vfs, "flock", flock)
+    commit(agent, {"a": b"one"})
+    assert len(looked) == 2
+    assert agent.verify().ok
