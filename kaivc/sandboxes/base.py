@@ -93,8 +93,8 @@ class Ended:
 class Ability:
     """What a sandbox gives on this machine.
 
-    ``level`` is None where it cannot be had, ``why`` says what lacks; ``notes`` say what holds by which means: memory by
-    a control group or by a watch, Landlock or not.
+    ``level`` is None where it cannot be had, ``why`` says what lacks; ``notes`` say what holds by which means: memory
+    by a control group or by a watch, Landlock or not.
     """
 
     name: str
