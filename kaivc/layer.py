@@ -167,6 +167,8 @@ class _Reader:
             at, there = below.fd, not hides and stat.S_ISREG(getattr(below.stat(name), "st_mode", 0))
         else:
             at, there = top, stat.S_ISREG(status.st_mode)
+            if stat.S_ISLNK(status.st_mode) or (name == MANIFEST and stat.S_ISDIR(status.st_mode)):
+                self._refuse(name, "is no plain file: no workspace could be read with it")
         found: list[_Parsed] = []
         if there:
             self._try("cannot be read", lambda: found.append(parse(self._small(at, name))), name)
@@ -397,8 +399,15 @@ class _Reader:
     def _merged(self) -> dict[bytes, Entry]:
         """The files below with those of the layer laid over them."""
         seen = self._seen
+        files = {**self._shining_through(), **seen.files}
+        self._carry_secrets(files)
+        return dict(sorted(files.items()))
+
+    def _shining_through(self) -> dict[bytes, Entry]:
+        """The files below that the layer does not hide, nor an ignore file that it wrote leaves out."""
+        seen = self._seen
         if b"" in seen.opaque:
-            return dict(sorted(seen.files.items()))
+            return {}
         walls = seen.gone | seen.opaque
         hiding = walls | seen.directories
         files = {
@@ -406,7 +415,18 @@ class _Reader:
             for path, entry in self._lower.files.items()
             if not hiding or (path not in hiding and not any(above in walls for above in _above(path)))
         }
-        return dict(sorted({**files, **seen.files}.items()))
+        if IGNORE_FILE in seen.files or IGNORE_FILE in seen.gone:
+            return {path: entry for path, entry in files.items() if not self._rules.leave_out(path)}
+        return files
+
+    def _carry_secrets(self, files: dict[bytes, Entry]) -> None:
+        """A secret that is gone stays in the tree, as it does in a workspace, unless something took its place."""
+        gone = [path for path in self._lower.files if path not in files and self._is_secret(path)]
+        taken = {above for path in files for above in _above(path)} if gone else set()
+        for path in gone:
+            if path not in taken and not any(above in files for above in _above(path)):
+                self._notices.append(f"{show(path)} is a secret: its name stays, though it was removed")
+                files[path] = self._lower.files[path]
 
     def _described(self, change: trees.Change) -> LayerChange:
         before = self._below.stat(change.path) if change.old else None

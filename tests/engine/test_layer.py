@@ -168,6 +168,9 @@ PLANTED = {
     "one name twice": ("echo x > LOGIC.py", "folds case"),
     "a bad manifest": ("echo 'entri: x' > kai.yaml", "kai.yaml cannot be read"),
     "a bad ignore file": ("printf '[\\n' > .kaiignore", ".kaiignore cannot be read"),
+    "a manifest that is a link": ("rm kai.yaml; ln -s logic.py kai.yaml", "kai.yaml is no plain file"),
+    "a manifest that is a directory": ("rm kai.yaml; mkdir kai.yaml; echo x > kai.yaml/a", "kai.yaml is no plain file"),
+    "an ignore file that is a link": ("ln -s logic.py .kaiignore", ".kaiignore is no plain file"),
     "a link for modules": ("ln -s logic.py .gitmodules", "symbolic link"),
     "200 directories deep": ("for i in $(seq 200); do mkdir d; cd d; done; echo x > f", "nested more than"),
     "3,000 directories deep": (
@@ -247,6 +250,26 @@ def test_ignored_files_are_left_out_and_said(agent: Agent, tmp_path: Path) -> No
     found = look(agent, top)
     assert changes(found) == {".kaiignore": "A"}
     assert found.ignored == (b".env", b".git", b"a.tmp")
+
+
+@pytest.mark.parametrize("kind", SANDBOXES)
+def test_what_a_new_ignore_file_names_is_left_out_touched_or_not(agent: Agent, tmp_path: Path, kind: str) -> None:
+    """As a commit of a workspace with it would."""
+    script = "printf 'config.yaml\\nstate/\\ntoken\\n' > .kaiignore; echo x > state/a"
+    top, whole = run(agent, tmp_path / "layer", script, kind)
+    found = look(agent, top, whole=whole)
+    assert changes(found) == {".kaiignore": "A", "config.yaml": "D", "state/a": "D", "state/deep/b": "D"}
+
+
+@pytest.mark.parametrize("kind", SANDBOXES)
+def test_a_secret_that_was_removed_stays_unless_its_place_is_taken(agent: Agent, tmp_path: Path, kind: str) -> None:
+    top, whole = run(agent, tmp_path / "layer", "rm token logic.py", kind)
+    found = look(agent, top, whole=whole)
+    assert changes(found) == {"logic.py": "D"}
+    assert found.files[b"token"] == lower_of(agent).files[b"token"]
+    assert any("token is a secret" in it for it in found.notices)
+    top, whole = run(agent, tmp_path / "other", "rm token; mkdir token; echo x > token/x", kind)
+    assert changes(look(agent, top, whole=whole)) == {"token": "D", "token/x": "A"}
 
 
 def test_a_secret_stays_a_name_whatever_is_written_to_it(agent: Agent, tmp_path: Path) -> None:
