@@ -17,6 +17,7 @@ from typing import Self
 from kaivc import leases, materialise, trees, versions
 from kaivc.dirtree import DirTree
 from kaivc.errors import (
+    AgentBusy,
     ChecksumMismatch,
     InvalidName,
     LockTimeout,
@@ -158,17 +159,31 @@ class View:
             return []
         try:
             problems = self.check()
+            if problems and force:
+                self._require_no_test()
             if problems and (force or self.may_be_cut()):
                 return self.mend(problems)
         except (ViewDamaged, StorageFailed, OSError):
             if not force:
                 raise
+            self._require_no_test()
             drop_directory(self._repo, self._version.tag)
             self.build()
             return []
         if problems:
             raise self.mismatch(problems)
         return []
+
+    def _require_no_test(self) -> None:
+        """AgentBusy while a snapshot is under test: it may have this view mounted, which must not change then."""
+        if leases.is_testing(self._repo):
+            name = f"{self._version.agent} {self._version.tag}"
+            raise AgentBusy(
+                f"the view of {name} is damaged, and a snapshot that is under test may be reading it",
+                unchanged="nothing moved",
+                hint="let it end, or stop it; then run the command again",
+                agent=self._version.agent,
+            )
 
     def may_be_cut(self) -> bool:
         """Whether the machine was started again since the view was made, and it was not seen whole since.

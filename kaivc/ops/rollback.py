@@ -70,7 +70,13 @@ def _target(repo: Repository, to: str) -> AgentVersion:
         raise InvalidRollbackVersion(
             f"{to} is no version: `current` points at versions only",
             unchanged="nothing moved",
-            hint=f"`kai restore {repo.name} --from {to}` brings its files into the workspace",
+            hint=_instead(repo, to),
             revision=to,
         )
     return target
+
+
+def _instead(repo: Repository, to: str) -> str:
+    restore = f"`kai restore {repo.name} --from {to}` brings its files into the workspace"
+    _, branch, name = to.rpartition("snapshots/")
+    return f"`kai snapshot promote {repo.name}@{name}` makes it a version; {restore}" if branch else restore

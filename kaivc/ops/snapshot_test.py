@@ -176,6 +176,8 @@ class _Test:
             )
         if any("\0" in word for word in self._command):
             raise InvalidName("a command cannot hold a NUL", unchanged="nothing ran")
+        if not self._command[0]:
+            raise InvalidName("a command needs a name: its first word is empty", unchanged="nothing ran")
 
     # ------------------------------------------------------------ a straight line down and back
 
@@ -286,7 +288,7 @@ class _Test:
 
     def _judge(self, record: _Record, trial: Trial, ended: Ended, lower: Lower, tail: _Tail) -> SnapshotTested:
         passed = trial.status == Status.PASSED
-        left = f"it left {ended.left_running} processes running, which were ended" if ended.left_running else ""
+        left = f"it {_left(ended.left_running)}" if ended.left_running else ""
         if not (self._wanted and passed) or left:
             found = self._read(lower, ended, HashSink(self._repo.home.format))
             return self._told(trial, ended, found, tail, left)
@@ -298,14 +300,14 @@ class _Test:
             return self._commit(record, writer, self._told(trial, ended, found, tail, ""), found, lower)
 
     def _read(self, lower: Lower, ended: Ended, sink: BlobSink) -> Layer:
-        most = self._isolation.written + (1 << 40 if ended.form is Form.COPY else 0)
+        most = self._isolation.written + (_size(lower.path) if ended.form is Form.COPY else 0)
         return layer.read(self._repo, lower, ended.top, whole=ended.form is Form.COPY, sink=sink, most=most)
 
     def _told(self, trial: Trial, ended: Ended, found: Layer, tail: _Tail, obstacle: str) -> SnapshotTested:
         notices = list(self._capture.notices()) if self._capture else []
         notices += found.notices
         if ended.left_running:
-            notices.append(f"the command left {ended.left_running} processes running, which were ended")
+            notices.append(f"the command {_left(ended.left_running)}")
         return SnapshotTested(
             agent=self._repo.name,
             id=trial.id,
@@ -364,6 +366,16 @@ class _Test:
         return replace(
             done, snapshot=name, commit=oid.hex(), problem=None, op_id=landed.op.op_id, seq=landed.seq
         )  # fmt: skip
+
+
+def _size(top: str) -> int:
+    """How long the files below a directory of ours are together."""
+    return sum(os.lstat(os.path.join(at, name)).st_size for at, _, names in os.walk(top) for name in names)
+
+
+def _left(running: int) -> str:
+    some = "a process running, which was" if running == 1 else f"{running} processes running, which were"
+    return f"left {some} ended"
 
 
 class _Record:

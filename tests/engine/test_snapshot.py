@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from kaivc.errors import (
     AgentBusy,
     ChecksumMismatch,
     InvalidManifest,
+    InvalidName,
     IsolationFailed,
     LostRace,
     NoEntry,
@@ -228,6 +230,11 @@ def test_nothing_to_run_is_said(agent: Agent, box: Overlay) -> None:
         agent.snapshot_test()
 
 
+def test_a_command_without_a_name_runs_nothing(agent: Agent, box: Overlay) -> None:
+    with pytest.raises(InvalidName, match="first word is empty"):
+        agent.snapshot_test("current", "")
+
+
 @pytest.mark.parametrize(
     "said", ["enable: false", "require: partial", "commit_changes: true", "env: [HOME]", "memory: 1 TiB", "time: 99h"]
 )
@@ -326,6 +333,7 @@ def test_who_may(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"exit_code": 1}, "the test failed"),
         ({"by": End.TIME, "exit_code": 0}, "the test failed"),
         ({"by": End.MEMORY, "exit_code": 137}, "the test failed"),
+        ({"left_running": 1}, "it left a process running, which was ended"),
         ({"left_running": 2}, "it left 2 processes running, which were ended"),
     ],
 )
@@ -446,6 +454,36 @@ def test_while_it_runs_views_stay_and_the_agent_too_and_rollback_goes_on(tmp_pat
     box.before = meanwhile
     done = bot.snapshot_test("v1.0.0", "sh", "-c", "cat logic.py; echo x > new", commit=True)
     assert (done.ok, done.output, met) == (True, b"0", [True, "testing", None, True])
+    home.close()
+
+
+@pytest.mark.parametrize("damage", ["a file", "the whole view"])
+def test_a_damaged_view_is_not_made_anew_under_a_test(tmp_path: Path, box: Overlay, damage: str) -> None:
+    """What is mounted must not change, whatever is forced; an undamaged one is no obstacle."""
+    home = make_home(tmp_path / "home2", isolation__temp_dir=str(tmp_path / "temp"))
+    bot = home.new("bot")
+    for number in range(2):
+        homes.commit(bot, {**FILES, "logic.py": b"%d" % number})
+    view = Path(bot.load("v1.0.0"))
+
+    def meanwhile() -> None:
+        with closing(open_home(home.path, isolation__temp_dir=str(tmp_path / "temp"))) as other:
+            beside = other.agent("bot")
+            beside.rollback("v1.0.1", force=True)
+            view.chmod(0o700)
+            (view / "logic.py").chmod(0o600)
+            (view / "logic.py").write_bytes(b"spoilt")
+            if damage != "a file":
+                (view / "logic.py").unlink()
+                (view / "logic.py").mkdir()
+            with pytest.raises(AgentBusy, match="under test"):
+                beside.rollback("v1.0.0", force=True)
+            assert beside.current.tag == "v1.0.1"
+
+    box.before = meanwhile
+    assert bot.snapshot_test("v1.0.0", "true").ok
+    bot.rollback("v1.0.0", force=True)
+    assert (view / "logic.py").read_bytes() == b"0"
     home.close()
 
 
