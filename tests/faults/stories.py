@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import kaivc
-from kaivc import api, intents, sandboxes
+from kaivc import api, intents, sandboxes, scratch
 from kaivc.api import Home
 from kaivc.errors import StorageError
 from kaivc.sqlitefiles import MAGIC, SIDE_SUFFIXES
@@ -214,14 +214,20 @@ def clean(path: Path) -> None:
 def with_snapshot(path: Path) -> None:
     """As three versions, and a committed snapshot of the one in force."""
     three_versions(path)
-    usual, planted = sandboxes.chosen, Planted()
+    with closing(open_home(path, isolation__temp_dir=f"{path}-layers")) as home:
+        _test(home.agent("bot"))
+    Vfs().remove_tree(f"{path}-layers")
+
+
+def _test(agent: kaivc.api.Agent) -> None:
+    """A test that passes, and is committed, by the same name each time; its sandbox only writes a layer."""
+    usual, named, planted = sandboxes.chosen, scratch.new_id, Planted()
     sandboxes.chosen = lambda require: (planted, planted.ability())
+    scratch.new_id = lambda now_ns: "261122-205340-9f3c1a"
     try:
-        with closing(open_home(path, isolation__temp_dir=f"{path}-layers")) as home:
-            home.agent("bot").snapshot_test("current", "x", commit=True)
+        agent.snapshot_test("current", "x", commit=True)
     finally:
-        sandboxes.chosen = usual
-        Vfs().remove_tree(f"{path}-layers")
+        sandboxes.chosen, scratch.new_id = usual, named
 
 
 def _the_snapshot(agent: kaivc.api.Agent) -> str:
@@ -315,6 +321,7 @@ STORIES = {
         Story("import", empty, _on_home(_import)),
         Story("rename", undoable, _on_home(lambda home, _: home.rename("bot", "cat"))),
         Story("remove", three_versions, _on_home(lambda home, _: home.remove("bot"))),
+        Story("snapshot", three_versions, _on_bot(_test)),
         Story(
             "promote",
             with_snapshot,
