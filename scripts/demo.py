@@ -127,7 +127,8 @@ class Demo:
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(STRANGE)}
         kept.pop("SOURCE_DATE_EPOCH", None)
-        (self.top / "user").mkdir()
+        (self.top / "user/.config/kai").mkdir(parents=True)
+        (self.top / "user/.config/kai/config.yaml").write_text(f"isolation:\n  temp_dir: {self.top}/layers\n")
         (self.top / "bin").mkdir()
         for name, start in (("kai", '-m kaivc "$@"'), ("python3", '"$@"')):
             script = self.top / "bin" / name
@@ -261,6 +262,7 @@ class Demo:
             self.back(spoilt)
             self.proof(spoilt)
             self.undo_and_redo(spoilt)
+            self.try_first()
             self.check_all()
         self.expect(watch.missing == 0, f"`current` was looked at {watch.looks} times meanwhile, and was always there")
         self.outside()
@@ -406,6 +408,21 @@ class Demo:
         self.expect(self.current() == "versions/v1.1.0", "v1.1.0 is in force again")
         self.run("python3 check.py", where=self.work)
         self.run("kai reflog tally")
+
+    def try_first(self) -> None:
+        """What a test of the bad version would have said."""
+        self.show.title("Try a version before it is in force")
+        if self.quietly("kai snapshot tally --test v1.1.0 -- python3 -c 0 >/dev/null 2>&1; echo $?").strip() != "0":
+            self.show.say("This machine gives no sandbox with a python3 in it; `kai doctor` says what lacks.")
+            return
+        self.show.say(
+            "A snapshot runs an agent's own check over the files of a version, in a layer apart from all else. What "
+            "v1.2.0 made of the memory is in a backup, and can be tested too."
+        )
+        self.run("kai snapshot tally --test v1.1.0")
+        line = json.loads((self.agent / "rollback.log").read_text().splitlines()[-1])
+        self.run(f"kai snapshot tally --test {line['backup']}", code=1)
+        self.expect(self.current() == "versions/v1.1.0", "the check says no; nothing of it touched the agent that runs")
 
     def check_all(self) -> None:
         """Hash everything again."""
