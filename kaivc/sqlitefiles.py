@@ -87,9 +87,16 @@ def _unsettled(path: bytes, error: object) -> UnsettledFile:
     return UnsettledFile(
         f"the database {show(path)} cannot be read now: {error}",
         unchanged="nothing was committed",
-        hint="try again, or name a `quiesce` command in kai.yaml",
+        hint=_next(error, "try again, or name a `quiesce` command in kai.yaml"),
         path=show(path),
     )
+
+
+def _next(error: object, usually: str) -> str:
+    """What to do: where the disk is full, to make room."""
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        return "free some space (`df -h`, quota), then run the command again"
+    return usually
 
 
 @contextmanager
@@ -363,7 +370,7 @@ class _Guard:
             self.connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error as error:
             if not _is_busy(error):
-                raise self._unsettled(f"cannot be locked: {error}") from error
+                raise self._unsettled("cannot be locked", error) from error
             return False
         return True
 
@@ -371,14 +378,14 @@ class _Guard:
         try:
             version = self.connection.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error as error:
-            raise self._unsettled(f"cannot be asked whether it changed: {error}") from error
+            raise self._unsettled("cannot be asked whether it changed", error) from error
         return bool(version != self._version)
 
-    def _unsettled(self, why: str) -> UnsettledFile:
+    def _unsettled(self, why: str, error: sqlite3.Error) -> UnsettledFile:
         return UnsettledFile(
-            f"the database {show(self.path)} {why}",
+            f"the database {show(self.path)} {why}: {error}",
             unchanged="nothing moved",
-            hint="look whether the disk is full or the file damaged, or say --live",
+            hint=_next(error, "look whether the file is damaged, or say --live"),
             path=show(self.path),
         )
 
