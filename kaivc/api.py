@@ -657,7 +657,7 @@ class Agent:
         from kaivc.ops.snapshot_test import snapshot_test
 
         authorize(self.repository, Act.TEST)
-        if commit:
+        if commit or self.repository.settings.isolation.commit_changes:
             authorize(self.repository, Act.COMMIT)
         return snapshot_test(
             self.repository,

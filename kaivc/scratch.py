@@ -73,14 +73,15 @@ def new_id(now_ns: int) -> str:
 
 def place_for(home: OpenHome, temp_dir: str) -> str:
     """Give this user's directory in ``temp_dir``, made if it is not there; IsolationFailed if either is not safe."""
-    _make_top(home.vfs, temp_dir)
-    _require(_why_unsafe(temp_dir), temp_dir)
     above = find_home(os.path.realpath(temp_dir))
     _require(f"it lies in the home {above}" if above else "", temp_dir)
+    if temp_dir != home.settings.isolation.temp_dir:
+        _require(_why_not_common(temp_dir), temp_dir)
+    # Made by root it is for all users, as /tmp is; else the directory of one.
+    _make(home.vfs, temp_dir, 0o1777 if os.geteuid() == 0 else 0o700)
+    _require(_why_unsafe(temp_dir), temp_dir)
     path = own_place(temp_dir)
-    if not os.path.lexists(path):
-        home.vfs.make_dir(path)
-        _set_mode(home.vfs, path, 0o700)
+    _make(home.vfs, path, 0o700)
     _require(_why_not_mine(path), path)
     return path
 
@@ -90,12 +91,13 @@ def own_place(temp_dir: str) -> str:
     return os.path.join(temp_dir, str(os.geteuid()))
 
 
-def _make_top(vfs: Vfs, temp_dir: str) -> None:
-    if os.path.lexists(temp_dir):
+def _make(vfs: Vfs, path: str, mode: int) -> None:
+    if os.path.lexists(path):
         return
-    vfs.make_dir(temp_dir)
-    # Made by root it is for all users, as /tmp is; else the directory of one.
-    _set_mode(vfs, temp_dir, 0o1777 if os.geteuid() == 0 else 0o700)
+    above = os.path.dirname(path)
+    _require("" if os.path.isdir(above) else f"there is no directory {above}", path)
+    vfs.make_dir(path)
+    _set_mode(vfs, path, mode)
 
 
 def _set_mode(vfs: Vfs, path: str, mode: int) -> None:
@@ -111,11 +113,22 @@ def _require(why: str, path: str) -> None:
         raise IsolationFailed(
             f"layers cannot lie in {path}: {why}",
             unchanged="nothing ran",
-            hint="name a directory of your own with `isolation.temp_dir`, or have root make this one with mode 1777",
+            hint="name a directory of your own with `isolation.temp_dir` in the home's or the user's config, or have"
+            " root make this one with mode 1777",
             guard="temp_dir",
             path=path,
             why=why,
         )
+
+
+def _why_not_common(path: str) -> str:
+    """What a manifest names, which may be a stranger's, is a place where anybody may write."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    mode = os.lstat(path).st_mode
+    if stat.S_ISDIR(mode) and mode & stat.S_ISVTX:
+        return ""
+    return "kai.yaml may only name a directory that is sticky, as /tmp is, or one to be made in such a directory"
 
 
 def _why_unsafe(path: str) -> str:

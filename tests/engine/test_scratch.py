@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -86,13 +87,38 @@ def test_a_directory_that_is_not_safe_is_refused(home: Home, tmp_path: Path, wha
 def test_one_in_a_home_is_refused(home: Home) -> None:
     with pytest.raises(IsolationFailed, match="lies in the home"):
         scratch.place_for(home.opened, str(home.path / "bot" / "scratch"))
+    assert not (home.path / "bot" / "scratch").exists()
+
+
+def test_one_that_cannot_be_made_is_no_isolation(tmp_path: Path) -> None:
+    flags = {"isolation__temp_dir": str(tmp_path / "not" / "there")}
+    with (
+        closing(make_home(tmp_path / "other", **flags)) as opened,
+        pytest.raises(IsolationFailed, match="there is no directory"),
+    ):
+        place(opened)
+
+
+def test_a_manifest_names_only_a_place_where_anybody_may_write(home: Home, tmp_path: Path) -> None:
+    """It may be a stranger's, and kai may be root."""
+    common, own = tmp_path / "common", tmp_path / "own"
+    for path, mode in ((common, 0o1777), (own, 0o755)):
+        path.mkdir()
+        path.chmod(mode)
+    (common / "link").symlink_to(own)
+    for named in (own, own / "new", own / "new" / "deep", common / "link", common / "link" / "new"):
+        with pytest.raises(IsolationFailed, match="may only name a directory that is sticky"):
+            scratch.place_for(home.opened, str(named))
+    assert os.listdir(own) == []
+    assert scratch.place_for(home.opened, str(common / "new")) == str(common / "new" / str(os.geteuid()))
 
 
 def test_two_users_have_a_place_each_in_a_sticky_directory(
-    home: Home, public_tmp: Path, public_python: list[str], other_uid: Ids
+    tmp_path: Path, public_tmp: Path, public_python: list[str], other_uid: Ids
 ) -> None:
     top = public_tmp / "temp"
-    scratch.place_for(home.opened, str(top))
+    with closing(make_home(tmp_path / "home", isolation__temp_dir=str(top))) as home:
+        place(home)
     done = run_as(other_uid, [*public_python, "-c", OTHER, str(top), str(public_tmp)], cwd="/")
     assert done.stdout == f"{top}/{other_uid.uid}\n", done.stderr
     assert sorted(os.listdir(top)) == ["0", str(other_uid.uid)]
@@ -106,7 +132,8 @@ import sys
 from types import SimpleNamespace
 from kaivc import scratch
 from kaivc.vfs import Vfs
-print(scratch.place_for(SimpleNamespace(vfs=Vfs()), sys.argv[1]))
+settings = SimpleNamespace(isolation=SimpleNamespace(temp_dir=sys.argv[1]))
+print(scratch.place_for(SimpleNamespace(vfs=Vfs(), settings=settings), sys.argv[1]))
 """
 
 
