@@ -185,18 +185,18 @@ def _shown(said: bytes) -> str:
     return "".join(it if it.isprintable() else "?" for it in words) or "it ended without a word"
 
 
-def _plan(job: Job, box: str, reached: str) -> _Plan:
+def _plan(job: Job, box: str, reached: str, *, counted: bool) -> _Plan:
     """Native's root, as bwrap makes it; ``reached`` is the path under which bwrap finds ``box``."""
     plan = _Plan(_namespaces())
     try:
-        _fill(plan, job, box, reached)
+        _fill(plan, job, box, reached, counted=counted)
     except BaseException:
         plan.close()
         raise
     return plan
 
 
-def _fill(plan: _Plan, job: Job, box: str, reached: str) -> None:
+def _fill(plan: _Plan, job: Job, box: str, reached: str, *, counted: bool) -> None:
     plan.words += ["--uid", str(_ID), "--gid", str(_ID), "--hostname", rootplan.HOST, "--clearenv"]
     mounts = rootplan.parse(looking.text("/proc/self/mountinfo"))
     writable = dict(zip(rootplan.WRITABLE, ("tree", "tmp", "home", "shm"), strict=True))
@@ -211,7 +211,7 @@ def _fill(plan: _Plan, job: Job, box: str, reached: str) -> None:
     plan.points |= {"/proc/1": _Point(), "/": _Point()}
     for name, value in rootplan.environment(job.environ).items():
         plan.words += ["--setenv", name, value]
-    plan.words += ["--seccomp", str(_handed(plan, job, seccomp.program()))]
+    plan.words += ["--seccomp", str(_handed(plan, job, seccomp.program(counted=counted)))]
 
 
 def _step(plan: _Plan, job: Job, kind: bytes, path: str, rest: list[bytes], reached: str) -> None:
@@ -275,7 +275,7 @@ def _run(
     uid: int | None,
     group: Group,
 ) -> Ended:
-    plan = _plan(job, box, box if uid is None else _MEETING)
+    plan = _plan(job, box, box if uid is None else _MEETING, counted="memory" in group.controllers)
     words: list[bytes] = []
     listening = [words.append]
     with Relay(job.limits.output, lambda piece: listening[0](piece)) as relay:  # noqa: PLW0108 - the listener changes
@@ -406,7 +406,7 @@ def _watched(started: _Started, job: Job, relay: Relay, box: str, copied: copies
         gate.write(b"go\n")
     seen = watch.until(started.shell_fd, relay)
     seconds = time.monotonic() - begun
-    left = looking.left(lambda: _members(started)) if seen.by is End.ITSELF else 0
+    left = looking.left(started.init, lambda: _members(started)) if seen.by is End.ITSELF else 0
     cpu = _cpu(started.init)
     if seen.by is End.ITSELF:
         # Its process 1 has told the outer process how the command ended, which it now repeats.

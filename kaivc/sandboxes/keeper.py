@@ -15,13 +15,15 @@ from kaivc.sandboxes.talk import SOCKET, Child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import NoReturn
 
 PR_SET_CHILD_SUBREAPER = 36
 KILL = 9
 TURN_MS = 100
 """How often those are reaped that became the keeper's children."""
+TRIES = 100
+"""How often children are looked for before all that descends from them is looked for again."""
 
 READ = 0b1101  # execute, read a file, read a directory
 READ_FILE, EXECUTE = 0b0100, 0b0001
@@ -136,27 +138,44 @@ def main() -> NoReturn:
 
 
 def kill_all(child: Child) -> None:
-    """Kill all that descends from here, again and again until nothing is left."""
-    while True:
-        family = looking.family(os.getpid())
-        if not family:
-            return
+    """Kill all that descends from here, until this has no child: then nothing is left.
+
+    What is orphaned becomes a child; and what is never the same process for long is caught as one, for to look at all
+    processes takes too long.
+    """
+    while _has_children():
         if child.number(b"privileged"):
             _kill_uid(child)
-        for it in family:
-            try:
-                os.kill(it.pid, KILL)
-            except (ProcessLookupError, PermissionError):
-                continue
-        _reap()
+        _kill(it.pid for it in looking.family(os.getpid()))
+        for _ in range(TRIES):
+            if not _has_children():
+                return
+            _kill(_children())
 
 
-def _reap() -> None:
+def _children() -> list[int]:
+    try:
+        return looking.children(os.getpid())
+    except OSError:  # a kernel that does not say
+        return []
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, KILL)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def _has_children() -> bool:
+    """Whether there is a child when those that have ended are waited for."""
     try:
         while os.wait4(-1, os.WNOHANG)[0]:
             pass
     except ChildProcessError:
-        pass
+        return False
+    return True
 
 
 def _kill_uid(child: Child) -> None:

@@ -183,7 +183,7 @@ class _Kept:
             "files": [os.fsencode(it) for it in _FILES if os.path.isfile(it)],
             "devices": [os.fsencode(it) for it in rootplan.DEVICES],
             "writable": [os.fsencode(f"{box}/{name}") for name in ("tree", "home", "tmp")],
-            "seccomp": seccomp.program(apart=False, owner=uid is None),
+            "seccomp": seccomp.program(apart=False, owner=uid is None, counted=self.memory_held),
             "environ": [os.fsencode(word) for pair in environ.items() for word in pair],
             "argv": [os.fsencode(word) for word in self._job.argv],
         }
@@ -269,7 +269,7 @@ class _Kept:
                 status, microseconds, largest = (int(part) for part in said.parts[1:])
                 code = 128 - status if status < 0 else status
                 cpu, peak = microseconds / 1e6, max(peak, largest * 1024)
-                left = looking.left(self._members)
+                left = looking.left(self._keeper, self._members)
             else:
                 left = 1  # the keeper is gone, and nobody knows
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from stat import S_ISSOCK
 from typing import Final
 
 from kaivc.errors import IsolationFailed
@@ -15,6 +17,7 @@ _KIB: Final = 1024
 _GRACE: Final = 0.25
 _POLL: Final = 0.005
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+_IN_MEMORY: Final = ("/dev/zero", "/memfd:", "/SYSV", "/dev/shm/")  # noqa: S108 - what a mapping may be of
 _PRESENT: Final = frozenset(b"RSDTtIPKWx")  # states of a process that has not ended
 
 
@@ -89,12 +92,31 @@ def family(pid: int) -> list[Stat]:
     return found
 
 
-def left(members: Callable[[], list[int]]) -> int:
-    """How many ``members`` there are although the command has ended; those about to end are given a moment."""
+def left(reaper: int, members: Callable[[], list[int]]) -> int:
+    """How many ``members`` there are although the command has ended; those about to end are given a moment.
+
+    ``reaper`` is whose child each of them becomes when its parent ends. It tells whether there is any: one that is
+    never the same process for long may be missed by who looks at all processes in turn.
+    """
     end = time.monotonic() + _GRACE
-    while (found := members()) and time.monotonic() < end:
+    while (found := members()) or not is_childless(reaper):
+        if time.monotonic() >= end:
+            return len(found) or 1
         time.sleep(_POLL)
-    return len(found)
+    return 0
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process of one thread, those that have ended and were not waited for included."""
+    return [int(it) for it in text(f"/proc/{pid}/task/{pid}/children").split()]
+
+
+def is_childless(pid: int) -> bool:
+    """Whether a process has no child, or cannot tell: there is none such, or the kernel does not say."""
+    try:
+        return not children(pid)
+    except OSError:
+        return True
 
 
 def memory(pids: Iterable[int], enough: int) -> int:
@@ -122,22 +144,46 @@ def _fields(path: str, names: tuple[str, ...]) -> int:
     return sum(int(line.split()[1]) * _KIB for line in lines if line.partition(":")[0] in names)
 
 
-def deleted(pids: Iterable[int]) -> int:
-    """The bytes on disk of files that have no name any more, and that processes hold open."""
+@dataclass(frozen=True)
+class Unnamed:
+    """Files that have no name any more: the bytes on disk of those that processes hold open.
+
+    ``hidden``: they may hold others, which nobody can measure; only mapped, on their way through a socket, or closed to
+    our look.
+    """
+
+    size: int
+    hidden: bool
+
+
+def unnamed(pids: Iterable[int]) -> Unnamed:
+    """What processes hold on disk that has no name."""
     seen: dict[tuple[int, int], int] = {}
+    hidden = False
     for pid in pids:
         try:
-            names = os.listdir(f"/proc/{pid}/fd")
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(FileNotFoundError):
+                    it = os.stat(f"/proc/{pid}/fd/{name}")
+                    if it.st_nlink == 0:
+                        seen[it.st_dev, it.st_ino] = it.st_blocks * 512
+                    if S_ISSOCK(it.st_mode):
+                        hidden = hidden or _is_carrying(text(f"/proc/{pid}/fdinfo/{name}"))
+            hidden = hidden or any(map(_is_of_no_name, text(f"/proc/{pid}/maps").splitlines()))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
         except OSError:
-            continue
-        for name in names:
-            try:
-                it = os.stat(f"/proc/{pid}/fd/{name}")
-            except OSError:
-                continue
-            if it.st_nlink == 0:
-                seen[it.st_dev, it.st_ino] = it.st_blocks * 512
-    return sum(seen.values())
+            hidden = True
+    return Unnamed(sum(seen.values()), hidden)
+
+
+def _is_carrying(fdinfo: str) -> bool:
+    return any(line.startswith("scm_fds:") and line.split()[1] != "0" for line in fdinfo.splitlines())
+
+
+def _is_of_no_name(mapping: str) -> bool:
+    path = mapping.split(maxsplit=5)[5:]
+    return bool(path) and path[0].endswith(" (deleted)") and not path[0].startswith(_IN_MEMORY)
 
 
 def prove(pid: int, checks: Iterable[tuple[str, Callable[[int], str]]]) -> None:

@@ -189,7 +189,7 @@ class Sandboxed:
             "limits": [b"%d" % number for pair in limits.items() for number in pair],
             "writable": [path.encode() for path in rootplan.WRITABLE],
             "devices": [path.encode() for path in rootplan.DEVICES],
-            "seccomp": seccomp.program(),
+            "seccomp": seccomp.program(counted="memory" in self._group.controllers),
             "environ": [os.fsencode(word) for pair in environ.items() for word in pair],
             "argv": [os.fsencode(word) for word in job.argv],
         }
@@ -277,7 +277,7 @@ class Sandboxed:
                 code = 128 - status if status < 0 else status
                 cpu = microseconds / 1e6
                 peak = max(peak, largest * 1024)
-                left = len(self._members())
+                left = looking.left(self._init_pid, self._members)
         elif by is End.INTERRUPT:
             code = 128 + signal.SIGINT
         if cpu is None:  # what is killed with its namespace is in nobody's account

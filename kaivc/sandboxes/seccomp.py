@@ -155,8 +155,14 @@ REFUSED_AMONG_OTHERS: Final[dict[str, tuple[Refusal, ...]]] = {
     "sched_setattr": _OTHERS,
     "setpriority": (Refusal(errno.EPERM, (NoneOf(0, (0,)),)), Refusal(errno.EPERM, (NoneOf(1, (0,)),))),
     **_always(errno.EPERM, "ioprio_set"),
+    # Landlock asks nobody whether a directory may be watched, and what happens in it would be told by name.
+    **_always(errno.EPERM, "inotify_add_watch"),
 }
 """What is refused besides where the command has no namespaces of its own."""
+
+REFUSED_UNCOUNTED: Final[dict[str, tuple[Refusal, ...]]] = _always(errno.ENOSYS, "memfd_create shmget msgget")
+"""What is refused besides where no control group counts memory: such as belongs to no process and no file system of
+ours, so that no limit and no look at processes would find it. Libraries fall back to files."""
 
 REFUSED_BY_PATH: Final[dict[str, tuple[Refusal, ...]]] = {
     **_always(
@@ -197,39 +203,37 @@ _X86_64: Final[dict[str, int]] = _table(
     _sysctl=156 acct=163 add_key=248 adjtimex=159 afs_syscall=183 bpf=321 chmod=90 chroot=161 clock_adjtime=305
     clock_settime=227 clone=56 clone3=435 creat=85 create_module=174 delete_module=176 fanotify_init=300
     fanotify_mark=301 fchmod=91 fchmodat=268 fchmodat2=452 finit_module=313 fsconfig=431 fsmount=432 fsopen=430
-    fspick=433 get_kernel_syms=177 get_mempolicy=239 init_module=175 io_uring_enter=426 io_uring_register=427
-    io_uring_setup=425 ioctl=16 ioperm=173 iopl=172 ioprio_set=251 kcmp=312 kexec_file_load=320 kexec_load=246
-    keyctl=250 listmount=458 lookup_dcookie=212 mbind=237 memfd_secret=447 migrate_pages=256 mknod=133
-    mknodat=259 modify_ldt=154 mount=165 mount_setattr=442 move_mount=429 move_pages=279 mq_open=240 msgget=68
-    name_to_handle_at=303 nfsservctl=180 open=2 open_by_handle_at=304 open_tree=428 openat=257 openat2=437
-    perf_event_open=298 personality=135 pidfd_getfd=438 pivot_root=155 prlimit64=302 process_madvise=440
+    fspick=433 get_kernel_syms=177 get_mempolicy=239 init_module=175 inotify_add_watch=254 io_uring_enter=426
+    io_uring_register=427 io_uring_setup=425 ioctl=16 ioperm=173 iopl=172 ioprio_set=251 kcmp=312 kexec_file_load=320
+    kexec_load=246 keyctl=250 listmount=458 lookup_dcookie=212 mbind=237 memfd_create=319 memfd_secret=447
+    migrate_pages=256 mknod=133 mknodat=259 modify_ldt=154 mount=165 mount_setattr=442 move_mount=429 move_pages=279
+    mq_open=240 msgget=68 name_to_handle_at=303 nfsservctl=180 open=2 open_by_handle_at=304 open_tree=428 openat=257
+    openat2=437 perf_event_open=298 personality=135 pidfd_getfd=438 pivot_root=155 prlimit64=302 process_madvise=440
     process_mrelease=448 process_vm_readv=310 process_vm_writev=311 ptrace=101 query_module=178 quotactl=179
     quotactl_fd=443 reboot=169 renameat2=316 request_key=249 sched_setaffinity=203 sched_setattr=314
     sched_setparam=142 sched_setscheduler=144 semget=64 set_mempolicy=238 set_mempolicy_home_node=450
-    setdomainname=171 sethostname=170 setns=308 setpriority=141 settimeofday=164 shmget=29 socket=41
-    socketpair=53 statmount=457 swapoff=168 swapon=167 sysfs=139 syslog=103 umount2=166 unshare=272 uselib=134
-    userfaultfd=323 ustat=136 vhangup=153 vserver=236
-    chown=92 lchown=94 fchownat=260 utime=132 utimes=235 futimesat=261 utimensat=280 setxattr=188 lsetxattr=189
-    removexattr=197 lremovexattr=198 setxattrat=463 removexattrat=466
+    setdomainname=171 sethostname=170 setns=308 setpriority=141 settimeofday=164 shmget=29 socket=41 socketpair=53
+    statmount=457 swapoff=168 swapon=167 sysfs=139 syslog=103 umount2=166 unshare=272 uselib=134 userfaultfd=323
+    ustat=136 vhangup=153 vserver=236 chown=92 lchown=94 fchownat=260 utime=132 utimes=235 futimesat=261 utimensat=280
+    setxattr=188 lsetxattr=189 removexattr=197 lremovexattr=198 setxattrat=463 removexattrat=466
     """
 )
 _AARCH64: Final[dict[str, int]] = _table(
     """
     acct=89 add_key=217 adjtimex=171 bpf=280 chroot=51 clock_adjtime=266 clock_settime=112 clone=220 clone3=435
     delete_module=106 fanotify_init=262 fanotify_mark=263 fchmod=52 fchmodat=53 fchmodat2=452 finit_module=273
-    fsconfig=431 fsmount=432 fsopen=430 fspick=433 get_mempolicy=236 init_module=105 io_uring_enter=426
-    io_uring_register=427 io_uring_setup=425 ioctl=29 ioprio_set=30 kcmp=272 kexec_file_load=294 kexec_load=104
-    keyctl=219 listmount=458 lookup_dcookie=18 mbind=235 memfd_secret=447 migrate_pages=238 mknodat=33 mount=40
-    mount_setattr=442 move_mount=429 move_pages=239 mq_open=180 msgget=186 name_to_handle_at=264 nfsservctl=42
-    open_by_handle_at=265 open_tree=428 openat=56 openat2=437 perf_event_open=241 personality=92 pidfd_getfd=438
-    pivot_root=41 prlimit64=261 process_madvise=440 process_mrelease=448 process_vm_readv=270
-    process_vm_writev=271 ptrace=117 quotactl=60 quotactl_fd=443 reboot=142 renameat2=276 request_key=218
-    sched_setaffinity=122 sched_setattr=274 sched_setparam=118 sched_setscheduler=119 semget=190
+    fsconfig=431 fsmount=432 fsopen=430 fspick=433 get_mempolicy=236 init_module=105 inotify_add_watch=27
+    io_uring_enter=426 io_uring_register=427 io_uring_setup=425 ioctl=29 ioprio_set=30 kcmp=272 kexec_file_load=294
+    kexec_load=104 keyctl=219 listmount=458 lookup_dcookie=18 mbind=235 memfd_create=279 memfd_secret=447
+    migrate_pages=238 mknodat=33 mount=40 mount_setattr=442 move_mount=429 move_pages=239 mq_open=180 msgget=186
+    name_to_handle_at=264 nfsservctl=42 open_by_handle_at=265 open_tree=428 openat=56 openat2=437 perf_event_open=241
+    personality=92 pidfd_getfd=438 pivot_root=41 prlimit64=261 process_madvise=440 process_mrelease=448
+    process_vm_readv=270 process_vm_writev=271 ptrace=117 quotactl=60 quotactl_fd=443 reboot=142 renameat2=276
+    request_key=218 sched_setaffinity=122 sched_setattr=274 sched_setparam=118 sched_setscheduler=119 semget=190
     set_mempolicy=237 set_mempolicy_home_node=450 setdomainname=162 sethostname=161 setns=268 setpriority=140
-    settimeofday=170 shmget=194 socket=198 socketpair=199 statmount=457 swapoff=225 swapon=224 syslog=116
-    umount2=39 unshare=97 userfaultfd=282 vhangup=58
-    fchownat=54 utimensat=88 setxattr=5 lsetxattr=6 removexattr=14 lremovexattr=15 setxattrat=463
-    removexattrat=466
+    settimeofday=170 shmget=194 socket=198 socketpair=199 statmount=457 swapoff=225 swapon=224 syslog=116 umount2=39
+    unshare=97 userfaultfd=282 vhangup=58 fchownat=54 utimensat=88 setxattr=5 lsetxattr=6 removexattr=14
+    lremovexattr=15 setxattrat=463 removexattrat=466
     """
 )
 ARCHES: Final = {
@@ -248,12 +252,12 @@ _KILL_PROCESS, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 _Code = list[tuple[int, int, int, int]]
 
 
-def program(arch: str | None = None, *, apart: bool = True, owner: bool = False) -> bytes:
+def program(arch: str | None = None, *, apart: bool = True, owner: bool = False, counted: bool = True) -> bytes:
     """The filter, an array of ``struct sock_filter``, for ``arch`` (this machine's when None).
 
     ``apart`` says that the command has namespaces of its own; without them it gets no sockets, no System V objects,
-    and may not tune other processes. ``owner`` says that it can reach files of
-    its uid outside. Raises IsolationFailed for an architecture without a table.
+    and may not tune other processes. ``owner`` says that it can reach files of its uid outside, ``counted`` that a
+    control group counts its memory. Raises IsolationFailed for an architecture without a table.
     """
     name = os.uname().machine if arch is None else arch
     if name not in ARCHES:
@@ -269,7 +273,7 @@ def program(arch: str | None = None, *, apart: bool = True, owner: bool = False)
     if here.foreign_bit:
         code += [(_BITS, 0, 1, here.foreign_bit), (_RETURN, 0, 0, _KILL_PROCESS)]
     code += [(_GREATER, 0, 1, LAST), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
-    for call, refusals in refused(apart=apart, owner=owner).items():
+    for call, refusals in refused(apart=apart, owner=owner, counted=counted).items():
         if call in here.numbers:
             body = _answer(refusals)
             code += [(_EQUAL, 0, len(body), here.numbers[call]), *body]
@@ -277,9 +281,10 @@ def program(arch: str | None = None, *, apart: bool = True, owner: bool = False)
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
 
 
-def refused(*, apart: bool, owner: bool) -> dict[str, tuple[Refusal, ...]]:
+def refused(*, apart: bool, owner: bool, counted: bool) -> dict[str, tuple[Refusal, ...]]:
     """The rules by the name of the call, of every architecture."""
-    return REFUSED | ({} if apart else REFUSED_AMONG_OTHERS) | (REFUSED_BY_PATH if owner else {})
+    more = ({} if counted else REFUSED_UNCOUNTED) | ({} if apart else REFUSED_AMONG_OTHERS)
+    return REFUSED | more | (REFUSED_BY_PATH if owner else {})
 
 
 def _answer(refusals: Iterable[Refusal]) -> _Code:

@@ -101,8 +101,9 @@ class Watch:
         now = os.statvfs(self._roots[0])
         gone = (self._before.f_bfree - now.f_bfree) * now.f_frsize
         if gone > self._limits.written:
-            size += looking.deleted(self._members())
-            size = max(size, gone) if taken.hidden else size
+            unnamed = looking.unnamed(self._members())
+            size += unnamed.size
+            size = max(size, gone) if taken.hidden or unnamed.hidden else size
         if taken.hidden:
             inodes = max(inodes, self._before.f_ffree - now.f_ffree)
         if size > self._limits.written:

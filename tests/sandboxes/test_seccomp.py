@@ -14,7 +14,15 @@ import pytest
 
 from kaivc.errors import IsolationFailed
 from kaivc.sandboxes import seccomp
-from kaivc.sandboxes.seccomp import ARCHES, LAST, REFUSED, REFUSED_AMONG_OTHERS, REFUSED_BY_PATH, program
+from kaivc.sandboxes.seccomp import (
+    ARCHES,
+    LAST,
+    REFUSED,
+    REFUSED_AMONG_OTHERS,
+    REFUSED_BY_PATH,
+    REFUSED_UNCOUNTED,
+    program,
+)
 from tests.conftest import IN_CI, Ids, run_as
 from tests.sandboxes.bpf import ALLOW, ERRNO, KILL, judge
 
@@ -106,7 +114,7 @@ def test_what_is_refused_by_its_arguments(name: str) -> None:
 def test_what_else_is_refused_without_namespaces(name: str) -> None:
     arch, filter_ = ARCHES[name], program(name, apart=False)
     numbers = arch.numbers
-    for call in ("socket", "shmget", "semget", "msgget", "mq_open", "ioprio_set"):
+    for call in ("socket", "shmget", "semget", "msgget", "mq_open", "ioprio_set", "inotify_add_watch"):
         assert judge(filter_, arch.audit, numbers[call], [1, 1, 0]) == EPERM, call
         if call != "socket":
             assert judge(program(name), arch.audit, numbers[call], [1, 1, 0]) == ALLOW, call
@@ -118,6 +126,14 @@ def test_what_else_is_refused_without_namespaces(name: str) -> None:
     assert judge(filter_, arch.audit, numbers["setpriority"], [0, 0, 5]) == ALLOW
     assert judge(filter_, arch.audit, numbers["setpriority"], [0, 4711, 5]) == EPERM
     assert judge(filter_, arch.audit, numbers["setpriority"], [2, 0, 5]) == EPERM
+
+
+@pytest.mark.parametrize("name", ARCHES)
+def test_memory_that_belongs_to_no_process_is_refused_where_nobody_counts_it(name: str) -> None:
+    arch, filter_ = ARCHES[name], program(name, counted=False)
+    for call in REFUSED_UNCOUNTED:
+        assert judge(filter_, arch.audit, arch.numbers[call], [1, 1, 0]) == ERRNO | errno.ENOSYS, call
+        assert judge(program(name), arch.audit, arch.numbers[call], [1, 1, 0]) == ALLOW, call
 
 
 @pytest.mark.parametrize("name", ARCHES)
@@ -164,7 +180,8 @@ def test_an_unknown_architecture_is_refused() -> None:
 
 def test_no_rule_is_for_a_name_that_no_architecture_has() -> None:
     known = {name for arch in ARCHES.values() for name in arch.numbers}
-    assert set(REFUSED) | set(REFUSED_AMONG_OTHERS) | set(REFUSED_BY_PATH) == known
+    all_ = set(REFUSED) | set(REFUSED_AMONG_OTHERS) | set(REFUSED_UNCOUNTED) | set(REFUSED_BY_PATH)
+    assert all_ == known
     assert {n: v for n, v in ARCHES["x86_64"].numbers.items() if v >= 424} == {
         n: v for n, v in ARCHES["aarch64"].numbers.items() if v >= 424
     }, "all architectures share the numbers from 424 on"

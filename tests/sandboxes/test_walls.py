@@ -60,8 +60,8 @@ def test_bubblewrap_without_a_namespace(job: Job, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bubblewrap, "_APART", tuple(it for it in bubblewrap._APART if it != name))
     words = bubblewrap._plan
 
-    def without_host_name(*args: Any) -> Any:
-        plan = words(*args)
+    def without_host_name(*args: Any, **more: Any) -> Any:
+        plan = words(*args, **more)
         if name == "uts":  # bwrap itself refuses a host name without it
             at = plan.words.index("--hostname")
             del plan.words[at : at + 2]
@@ -113,8 +113,8 @@ def test_bubblewrap_with_other_words(job: Job, monkeypatch: pytest.MonkeyPatch, 
     change, guard = WRONG[wrong]
     plan = bubblewrap._plan
 
-    def other(*args: Any) -> Any:
-        it = plan(*args)
+    def other(*args: Any, **more: Any) -> Any:
+        it = plan(*args, **more)
         change(it.words)
         return it
 
@@ -138,8 +138,8 @@ def test_bubblewrap_with_a_descriptor_more(job: Job, monkeypatch: pytest.MonkeyP
     require_tool("bwrap")
     plan = bubblewrap._plan
 
-    def other(*args: Any) -> Any:
-        it = plan(*args)
+    def other(*args: Any, **more: Any) -> Any:
+        it = plan(*args, **more)
         it.fds.append(os.open("/", os.O_RDONLY))
         return it
 
