@@ -135,6 +135,9 @@ class _Kept:
         try:
             if self._uid is not None:
                 self._away = _reachable(job.layer)
+                # For root and the command; other users of the machine have nothing to look for in a version.
+                kernel.give(self._away, os.geteuid(), self._uid)
+                kernel.set_mode(self._away, 0o710)
                 self._box = f"{self._away}/box"
             copies.make_box(self._box, self._uid)
             self._copied = copies.copy(job.lower, f"{self._box}/tree", self._uid)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from kaivc.errors import IsolationFailed
+from kaivc.records import replace
 from kaivc.sandboxes import bubblewrap, cgroups, copies, landlock, looking, seccomp, uids
 from kaivc.sandboxes.base import Job, Limits
-from tests.conftest import IN_CI, require_tool
+from tests.conftest import IN_CI, Ids, require_tool, run_as
 
 LIMITS = Limits(memory=256 << 20, processes=32, open_files=128, written=1 << 20, inodes=100, output=1 << 16, seconds=10)
 
@@ -175,6 +176,19 @@ def test_landlock_spoilt(job: Job, monkeypatch: pytest.MonkeyPatch, wrong: str) 
     config = landlock._Kept._config
     monkeypatch.setattr(landlock._Kept, "_config", lambda *args: config(*args) | values)
     assert refused(landlock.Landlock(), job) == guard
+
+
+def test_landlock_shows_a_version_to_no_other_user(job: Job, public_tmp: Path, other_uid: Ids) -> None:
+    """As root the copy lies where the command's uid can reach it; others who know the path cannot."""
+    looked: list[str] = []
+
+    def look(_: bytes) -> None:
+        (box,) = public_tmp.glob("kai-landlock-*/box/tree/a")
+        looked.append(run_as(other_uid, ["cat", box], cwd="/").stderr)
+
+    argv = ("/bin/sh", "-c", "cat a; read never < a; sleep 0.5")
+    assert landlock.Landlock().run(replace(job, argv=argv), look).exit_code == 0
+    assert "Permission denied" in looked[0]
 
 
 # ---------------------------------------------------------------- both
