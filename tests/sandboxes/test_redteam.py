@@ -388,11 +388,10 @@ KEPT: dict[str, set[str]] = {
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def planted(
-    request: pytest.FixtureRequest, user: str, readable: Path, public_python: list[str]
-) -> Iterator[dict[str, Any]]:
+def planted(request: pytest.FixtureRequest, user: str, readable: Path, public_python: list[str]) -> dict[str, Any]:
     kind = request.param
     base = tempfile.mkdtemp(prefix="kai-redteam-plants-")
+    request.addfinalizer(lambda: shutil.rmtree(base))  # as root, to whom nothing is closed
     if user == "ordinary":
         os.chown(base, 65534, 65534)
     else:
@@ -411,9 +410,7 @@ def planted(
     found = json.loads(done.stdout)
     if found["ability"] is None:
         pytest.fail(kind) if kind == "native" or IN_CI else pytest.skip(kind)
-    yield {"kind": kind, "user": user, "left": running(Path(base)), **found}
-    subprocess.run(["chmod", "-R", "u+rwX", base], check=False)
-    shutil.rmtree(base)
+    return {"kind": kind, "user": user, "left": running(Path(base)), **found}
 
 
 def test_a_commit_keeps_nothing_that_was_planted_but_data(planted: dict[str, Any]) -> None:
