@@ -191,7 +191,10 @@ def _as_captured(repo: Repository, capture: Capture, path: bytes, full: bytes) -
             return True
     scratch = os.path.join(repo.layout.tmp, f"backup-{repo.new_op_id()}")
     with sqlitefiles.Scratch(repo.vfs, scratch) as file:
-        source = sqlitefiles.backup(full, file, repo.settings.lock_wait)
+        try:
+            source = sqlitefiles.backup(full, file, repo.settings.lock_wait)
+        except sqlitefiles.NotReadable:
+            return False  # it was when it was captured
         found = HashSink(repo.home.format).put_blob(source, sqlitefiles.size_of(source))
     return found == capture.files[path].oid
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kaivc import api, intents, leases, views
+from kaivc import api, intents, leases, sqlitefiles, views
 from kaivc.api import Agent
 from kaivc.errors import (
     ChecksumMismatch,
@@ -884,3 +884,33 @@ def test_a_link_out_of_the_agent_comes_back_with_its_backup(tmp_path: Path) -> N
     found = api.fsck(tmp_path / "home", environ=ENVIRON)
     assert found.ok, found.all
     home.close()
+
+
+def test_a_database_that_cannot_be_read_once_more_is_read_when_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is as it was captured cannot be told then: it is taken as changed."""
+    agent = make_home(tmp_path / "home").new("bot")
+
+    def count() -> int:
+        with sqlite3.connect(agent.workspace / "state.db") as db:
+            found: int = db.execute("SELECT count(*) FROM t").fetchone()[0]
+        db.close()
+        return found
+
+    with sqlite3.connect(agent.workspace / "state.db") as db:
+        db.execute("CREATE TABLE t (x)")
+    db.close()
+    agent.commit(version="1.0.0")
+    with sqlite3.connect(agent.workspace / "state.db") as db:
+        db.execute("INSERT INTO t VALUES (1)")
+    db.close()
+
+    def not_now(*_: object) -> None:
+        raise sqlitefiles.NotReadable("not now")
+
+    monkeypatch.setattr(sqlitefiles, "backup", not_now)
+    agent.rollback("v1.0.0")
+    assert count() == 0
+    agent.undo()
+    assert count() == 1
