@@ -6,14 +6,16 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, Self
 
 from kaivc.records import dataclass
 from kaivc.sandboxes import kernel
 
 _FICLONE: Final = 0x40049409
 _BLOCK: Final = 512  # the unit of st_blocks
+_LONG: Final = 2000  # of the 4096 bytes that a path may have
+_HELD: Final = 200
 
 
 @dataclass(frozen=True)
@@ -123,30 +125,59 @@ def taken(roots: tuple[str, ...], stamps: dict[int, int]) -> Taken:
     size = inodes = 0
     hidden = False
     linked: set[int] = set()
-    waiting = list(roots)
-    while waiting:
-        directory = waiting.pop()
-        try:
-            entries = list(os.scandir(directory))
-        except FileNotFoundError:
-            continue  # it went while we looked
-        except OSError:
-            hidden = True
-            continue
-        for entry in entries:
+    with _Directories(roots) as waiting:
+        for directory in waiting:
             try:
-                status = entry.stat(follow_symlinks=False)
+                entries = list(os.scandir(waiting.near(directory)))
             except FileNotFoundError:
-                continue
+                continue  # it went while we looked
             except OSError:
                 hidden = True
                 continue
-            if stat.S_ISDIR(status.st_mode):
-                waiting.append(entry.path)
-            if stamps.get(status.st_ino) == status.st_ctime_ns or status.st_ino in linked:
-                continue
-            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-                linked.add(status.st_ino)
-            inodes += 1
-            size += status.st_blocks * _BLOCK
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    hidden = True
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    waiting.add(entry.path)
+                if stamps.get(status.st_ino) == status.st_ctime_ns or status.st_ino in linked:
+                    continue
+                if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                    linked.add(status.st_ino)
+                inodes += 1
+                size += status.st_blocks * _BLOCK
     return Taken(size, inodes, hidden)
+
+
+class _Directories:
+    """Directories that are still to be looked at; a path that is too long for the system begins at a descriptor."""
+
+    def __init__(self, roots: tuple[str, ...]) -> None:
+        self._waiting = list(roots)
+        self._held: list[int] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._held:
+            os.close(fd)
+
+    def __iter__(self) -> Iterator[str]:
+        while self._waiting:
+            yield self._waiting.pop()
+
+    def add(self, path: str) -> None:
+        """One more."""
+        self._waiting.append(path)
+
+    def near(self, path: str) -> str:
+        """A short path of a directory, if there are not very many of long ones."""
+        if len(path) < _LONG or len(self._held) >= _HELD:
+            return path
+        self._held.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        return f"/proc/self/fd/{self._held[-1]}"

@@ -73,17 +73,17 @@ class Watch:
                 poll.unregister(relay)
             if ended in ready:
                 return End.OUTPUT if relay.drain() else self.files() or End.ITSELF
-            now = time.monotonic()
+            now, began = time.monotonic(), time.thread_time()
             if now >= end:
                 return End.TIME
             if now >= next_memory:
                 if self._too_much_memory():
                     return End.MEMORY
-                next_memory = _next(now, _MEMORY_EVERY)
+                next_memory = _next(began, _MEMORY_EVERY)
             if now >= next_files:
                 if by := self.files():
                     return by
-                next_files = _next(now, _FILES_EVERY)
+                next_files = _next(began, _FILES_EVERY)
 
     def _too_much_memory(self) -> bool:
         if self._killed is not None:
@@ -112,5 +112,5 @@ class Watch:
 
 
 def _next(began: float, least: float) -> float:
-    now = time.monotonic()
-    return now + max(least, (now - began) * _SHARE)
+    """When to look again, by what the look took of the processor: a machine that is busy is not looked at less."""
+    return time.monotonic() + max(least, (time.thread_time() - began) * _SHARE)

@@ -23,7 +23,7 @@ from tests.conftest import IN_CI, Ids, require_tool
 ROOT = Path(__file__).resolve().parents[2]
 RUNNER = Path(__file__).with_name("runner.py")
 PYTHON = "/usr/bin/python3"
-MARK = "31.4159"  # how long the sleepers sleep: by it they are found
+MARK = str(100_000 + os.getpid())  # of this process: others run the same
 SECRET = "a variable that nobody passes on"
 
 
