@@ -171,14 +171,14 @@ def _begin(path: bytes, timeout: float) -> sqlite3.Connection:
                 break  # a writing connection would remove the log that it takes for its own
         else:
             return connection
-    if last is not None and not _is_no_database(last) and (_is_of_the_disk(last) or _has_log(path)):
+    if last is not None and not _is_no_database(last) and (_is_for_room(last) or _has_log(path)):
         raise _unsettled(path, last) from last  # the main file alone would lack what its log holds
     raise NotReadable(str(last))
 
 
-def _is_of_the_disk(error: sqlite3.Error) -> bool:
-    """Whether the disk says no, and nothing is said of the file."""
-    return (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM"))
+def _is_for_room(error: sqlite3.Error) -> bool:
+    """Whether there is no room, and nothing is said of the file."""
+    return (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_FULL", "SQLITE_NOMEM"))
 
 
 def _is_no_database(error: sqlite3.Error) -> bool:

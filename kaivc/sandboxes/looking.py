@@ -173,8 +173,16 @@ def unnamed(pids: Iterable[int]) -> Unnamed:
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended while we looked
         except OSError:
-            hidden = True
+            hidden = hidden or not _is_over(pid)
     return Unnamed(sum(seen.values()), hidden)
+
+
+def _is_over(pid: int) -> bool:
+    """Whether a process has ended, so that it holds nothing; nobody but root may look at what is left of it."""
+    try:
+        return status(pid)["State"].startswith(("Z", "X"))
+    except (OSError, KeyError):
+        return True
 
 
 def _is_carrying(fdinfo: str) -> bool:
