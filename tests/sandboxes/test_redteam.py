@@ -8,6 +8,8 @@ same attempts, run bare, win.
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import functools
 import json
 import os
 import select
@@ -254,7 +256,20 @@ def canaries(user: str) -> Iterator[Canaries]:
     found.close()
 
 
+def alone(run: Callable[..., Any]) -> Callable[..., Any]:
+    """One raid at a time on the machine: what is left running of one must not be taken for another's."""
+
+    @functools.wraps(run)
+    def call(*args: Any, **words: Any) -> Any:
+        with open(Path(tempfile.gettempdir(), "kai-redteam.lock"), "w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            return run(*args, **words)
+
+    return call
+
+
 @pytest.fixture(scope="module", params=KINDS)
+@alone
 def raid(request: pytest.FixtureRequest, canaries: Canaries, readable: Path, user: str) -> dict[str, Any]:
     """Every attempt, made in one kind of sandbox as one user; and what was seen afterwards."""
     kind = request.param
@@ -327,6 +342,7 @@ def test_the_version_is_as_before_and_the_layer_forges_nothing(raid: dict[str, A
         assert jobs["attempts"]["marks"] == []
 
 
+@alone
 def test_the_attempts_win_where_nothing_holds_them(canaries: Canaries, readable: Path, user: str) -> None:
     """The same programs, bare: so it is the sandbox that holds them."""
     place = canaries.place / "bare"
@@ -388,6 +404,7 @@ KEPT: dict[str, set[str]] = {
 
 
 @pytest.fixture(scope="module", params=KINDS)
+@alone
 def planted(request: pytest.FixtureRequest, user: str, readable: Path, public_python: list[str]) -> dict[str, Any]:
     kind = request.param
     base = tempfile.mkdtemp(prefix="kai-redteam-plants-")
