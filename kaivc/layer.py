@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final, NamedTuple, TypeVar
 
 from kaivc import manifest as manifests
@@ -21,6 +21,7 @@ from kaivc.ignore import IGNORE_FILE, IgnoreRules
 from kaivc.layout import META_FILE
 from kaivc.manifest import MANIFEST, Manifest, StateClass
 from kaivc.names import ObjectId
+from kaivc.reading import put_unit
 from kaivc.records import dataclass, field
 from kaivc.repository import Repository
 from kaivc.roots import SMALL_TEXT
@@ -327,28 +328,19 @@ class _Reader:
         self, parent: int, name: bytes, path: bytes, fd: int, names: set[bytes], like: Entry | None
     ) -> ObjectId | None:
         """The one state of a database and its logs; None for what is none, or has no logs."""
-        logs = [name + it for it in _SIDES if name + it in names and self._weighs(parent, name + it)]
-        if not logs or os.pread(fd, len(sqlitefiles.MAGIC), 0) != sqlitefiles.MAGIC:
+        sides = [it for it in _SIDES if name + it in names and self._weighs(parent, name + it)]
+        if not sides or os.pread(fd, len(sqlitefiles.MAGIC), 0) != sqlitefiles.MAGIC:
             return None
-        with self._repo.home.scratch_file() as scratch:
-            copy = os.fsencode(scratch)
+        with ExitStack() as stack:
+            unit = {b"": fd}
+            for side in sides:
+                unit[side] = self._repo.vfs.open_mine(name + side, parent)
+                stack.callback(os.close, unit[side])
             try:
-                self._pour(fd, copy)
-                for log in logs:
-                    source = self._repo.vfs.open_mine(log, parent)
-                    try:
-                        self._pour(source, copy + log[len(name) :])
-                    finally:
-                        os.close(source)
-                with sqlitefiles.Scratch(self._repo.vfs, scratch + ".state") as state:
-                    whole = sqlitefiles.backup(copy, state, self._repo.settings.lock_wait)
-                    return self._sink.put_blob(whole, sqlitefiles.size_of(whole), like.oid if like else None)
+                return put_unit(self._repo, self._sink, unit, like.oid if like else None)
             except sqlitefiles.NotReadable:
                 self._notices.append(f"{show(path)} is no database that SQLite reads: its logs are not kept")
                 return None
-            finally:
-                for suffix in (b"", *sqlitefiles.SIDE_SUFFIXES):
-                    self._repo.vfs.unlink(copy + suffix, missing_ok=True)
 
     def _weighs(self, parent: int, name: bytes) -> bool:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -356,16 +348,6 @@ class _Reader:
             return False
         self._left -= status.st_size
         return True
-
-    def _pour(self, source: int, path: bytes) -> None:
-        vfs, position = self._repo.vfs, 0
-        target = vfs.create(path)
-        try:
-            while piece := os.pread(source, 1 << 20, position):
-                vfs.write(target, piece)
-                position += len(piece)
-        finally:
-            vfs.close(target)
 
     # ------------------------------------------------------------ all of it together
 

@@ -6,7 +6,8 @@ import fcntl
 import os
 import sqlite3
 import stat
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, suppress
 
 from kaivc import sqlitefiles
 from kaivc.errors import UnreadablePath, UnsettledFile
@@ -15,6 +16,7 @@ from kaivc.repository import Repository
 from kaivc.sinks import BlobSink
 from kaivc.storage.caches import Known
 from kaivc.trees import show
+from kaivc.vfs import Vfs
 
 GRANULE_NS = 20_000_000
 """A file system may give two writes within this time one mtime (a kernel tick is 1 to 10 ms)."""
@@ -22,6 +24,7 @@ COARSE_NS = 2_000_000_000
 """The same where mtimes are whole seconds."""
 AGED_NS = 60_000_000_000
 """After this time a disk has the pages that were mapped and changed, and the next change of one is seen."""
+PIECE = 1 << 20
 _IGNORED = 23
 """SIGURG, which nobody dies of."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -178,9 +181,9 @@ class Reader:
         full = os.path.join(self._root, path)
         self.databases.add(path)
         try:
-            with self._reading(full) as connection:
+            with _reading(self._repo, full) as connection:
                 if not sqlitefiles.holds_all(full, connection):
-                    return self._put_state(connection, like)
+                    return _put_state(self._repo, self._sink, connection, like)
                 size = os.fstat(fd).st_size
                 return self._sink.put_blob(_FileSource(fd, size), size, like)
         except sqlitefiles.NotReadable:
@@ -190,16 +193,13 @@ class Reader:
             self.plain_databases.append(path)
             return oid
 
-    def _reading(self, path: bytes) -> AbstractContextManager[sqlite3.Connection]:
-        return sqlitefiles.reading(path, self._repo.settings.lock_wait, self._repo.home.temp)
-
     def _through_sqlite(self, path: bytes, like: ObjectId | None) -> ObjectId:
         """For a file that this process has open: closing a descriptor of our own would drop its locks."""
         full = os.path.join(self._root, path)
         self.databases.add(path)
         try:
-            with self._reading(full) as connection:
-                return self._put_state(connection, like)
+            with _reading(self._repo, full) as connection:
+                return _put_state(self._repo, self._sink, connection, like)
         except sqlitefiles.NotReadable as error:
             raise UnsettledFile(
                 f"the database {show(path)} cannot be read: {error}",
@@ -207,11 +207,6 @@ class Reader:
                 hint="look whether it is whole (`PRAGMA integrity_check`), or list it in .kaiignore",
                 path=show(path),
             ) from error
-
-    def _put_state(self, connection: sqlite3.Connection, like: ObjectId | None) -> ObjectId:
-        with self._repo.home.scratch_file() as path, sqlitefiles.Scratch(self._repo.vfs, path) as file:
-            source = sqlitefiles.read_out(connection, file)
-            return self._sink.put_blob(source, sqlitefiles.size_of(source), like)
 
 
 class StillReader(Reader):
@@ -244,32 +239,51 @@ class StillReader(Reader):
         return found
 
     def _copied(self, fd: int, full: bytes, like: ObjectId | None) -> ObjectId:
-        """The state that a copy of the database and its logs has."""
-        with self._repo.home.scratch_file() as path:
-            base = os.fsencode(path)
-            try:
-                for suffix in self._unit(full):
-                    source = fd if not suffix else os.open(full + suffix, _READ)
-                    try:
-                        self._pour(source, base + suffix)
-                    finally:
-                        if suffix:
-                            os.close(source)
-                with self._reading(base) as connection:
-                    return self._put_state(connection, like)
-            finally:
-                for suffix in (b"", *sqlitefiles.SIDE_SUFFIXES):
-                    self._repo.vfs.unlink(base + suffix, missing_ok=True)
+        with ExitStack() as stack:
+            unit = {b"": fd}
+            for suffix in self._unit(full):
+                if suffix:
+                    unit[suffix] = os.open(full + suffix, _READ)
+                    stack.callback(os.close, unit[suffix])
+            return put_unit(self._repo, self._sink, unit, like)
 
-    def _pour(self, source: int, path: bytes) -> None:
-        vfs, position = self._repo.vfs, 0
-        target = vfs.create(path)
+
+def put_unit(repo: Repository, sink: BlobSink, unit: Mapping[bytes, int], like: ObjectId | None) -> ObjectId:
+    """Put the one state that a database and its logs have, of which SQLite is given a copy; its id.
+
+    ``unit`` has a descriptor of each by its suffix, which is nothing for the database itself. ``like`` is a blob that
+    perhaps holds most of it. Raises sqlitefiles.NotReadable, UnsettledFile.
+    """
+    with repo.home.scratch_file() as path:
+        base = os.fsencode(path)
         try:
-            while piece := os.pread(source, 1 << 20, position):
-                vfs.write(target, piece)
-                position += len(piece)
+            for suffix, source in unit.items():
+                _pour(repo.vfs, source, base + suffix)
+            with _reading(repo, base) as connection:
+                return _put_state(repo, sink, connection, like)
         finally:
-            vfs.close(target)
+            for suffix in (b"", *sqlitefiles.SIDE_SUFFIXES):
+                repo.vfs.unlink(base + suffix, missing_ok=True)
+
+
+def _pour(vfs: Vfs, source: int, path: bytes) -> None:
+    target, position = vfs.create(path), 0
+    try:
+        while piece := os.pread(source, PIECE, position):
+            vfs.write(target, piece)
+            position += len(piece)
+    finally:
+        vfs.close(target)
+
+
+def _reading(repo: Repository, path: bytes) -> AbstractContextManager[sqlite3.Connection]:
+    return sqlitefiles.reading(path, repo.settings.lock_wait, repo.home.temp)
+
+
+def _put_state(repo: Repository, sink: BlobSink, connection: sqlite3.Connection, like: ObjectId | None) -> ObjectId:
+    with repo.home.scratch_file() as path, sqlitefiles.Scratch(repo.vfs, path) as file:
+        source = sqlitefiles.read_out(connection, file)
+        return sink.put_blob(source, sqlitefiles.size_of(source), like)
 
 
 def _is_there(name: bytes, parent: int) -> bool:
