@@ -57,6 +57,10 @@ class Capture:
     left_out: list[str] = field(default_factory=list)
     reserved: bool = False
 
+    def without_secrets(self) -> dict[bytes, Entry]:
+        """The files that a copy has; `kai run` brings the others."""
+        return {path: it for path, it in self.files.items() if self.manifest.state_class(path) is not StateClass.SECRET}
+
     def notices(self) -> list[str]:
         """What a user should be told, a line each."""
         lines = [f"{show(path)}/ is empty: directories are not kept without files" for path in self.empty_directories]

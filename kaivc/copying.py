@@ -7,7 +7,6 @@ import os
 from kaivc.capture import Capture, Capturer
 from kaivc.dirtree import DirTree
 from kaivc.errors import RefusedWorkspace
-from kaivc.manifest import StateClass
 from kaivc.materialise import plain_mode
 from kaivc.names import ObjectId
 from kaivc.records import dataclass, replace
@@ -81,9 +80,7 @@ class _CopySink:
 
 
 def _place(home: OpenHome, tree: DirTree, sink: _CopySink, capture: Capture, origin: Origin) -> None:
-    for path, entry in capture.files.items():
-        if capture.manifest.state_class(path) is StateClass.SECRET:
-            continue  # never read: `kai run` brings it
+    for path, entry in capture.without_secrets().items():
         parent, last = tree.at(path, create=True)
         if entry.mode == SYMLINK:
             home.vfs.symlink(capture.links[entry.oid], last, at=parent)

@@ -21,7 +21,7 @@ from kaivc.sinks import HashSink
 from kaivc.storage.gitobjects import FORMATS, LAST_SECOND, Kind, encode_commit
 from kaivc.storage.journal import Op
 from kaivc.storage.writer import StoreWriter
-from kaivc.trees import Files, show
+from kaivc.trees import show
 from kaivc.versions import AgentVersion, Draft
 
 LAYOUTS = ("folders",)
@@ -139,7 +139,7 @@ class _Importer:
         self._sink = sink
         self._made: dict[Version, AgentVersion] = {}
         self._tags: dict[Version, ObjectId] = {}
-        self._in_force: Files = {}
+        self._in_force = Capture()
         self._other_ids: list[str] = []
         self._notices = list(tree.notices)
 
@@ -154,7 +154,7 @@ class _Importer:
         self.run()
         if workspace is not None:
             self._notices += _notices("workspace", workspace)
-        return self.result(len(self._in_force if workspace is None else workspace.files))
+        return self.result(len((workspace or self._in_force).without_secrets()))
 
     def result(self, files: int) -> Imported:
         """What was imported, with so many files in its workspace."""
@@ -198,7 +198,7 @@ class _Importer:
         if meta.commit_hash is not None and meta.commit_hash.lower() != oid.hex():
             self._other_ids.append(folder.version.tag)
         if folder == self._tree.current:
-            self._in_force = capture.files
+            self._in_force = capture
         capture.reserved = False  # it was read
         capture.hard_links.clear()  # views of a home share their files
         self._notices += _notices(folder.name, capture)
@@ -265,9 +265,9 @@ class _Importer:
             raise _within(error, shown) from error
         if tree.workspace is not None:
             self._notices += _notices(shown, capture)
-        elif capture.files != self._in_force:
+        elif capture.files != self._in_force.files:
             raise _changed(shown)
-        return len(capture.files)
+        return len(capture.without_secrets())
 
     def beginning(self) -> Beginning:
         """What the agent begins with: all tags, and ``current``."""

@@ -92,7 +92,7 @@ def _make(home: OpenHome, name: str, source: str | None) -> AgentMade:
     if capture.files:
         home.vfs.sync_disk()
     making.register(home, name)
-    return AgentMade(name, home.layout.workspace(name), len(capture.files), tuple(capture.notices()))
+    return AgentMade(name, home.layout.workspace(name), len(capture.without_secrets()), tuple(capture.notices()))
 
 
 def _make_linked(home: OpenHome, name: str, directory: str) -> AgentMade:

@@ -347,6 +347,7 @@ def test_a_dry_run_says_what_an_import_does_and_does_nothing(tmp_path: Path) -> 
     assert plan.notices == done.notices
     assert "left out: notes.txt" in done.notices
     assert (plan.current, plan.workspace_from) == (done.current, done.workspace_from)
+    assert plan.files == done.files == len(read(home.agent("new").workspace))
     assert b"hunter2" not in b"".join(it.read_bytes() for it in (home.path / ".kai").rglob("*.pack"))
     assert not (home.agent("new").workspace / "token").exists()
     with pytest.raises(NameTaken):

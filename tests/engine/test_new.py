@@ -128,6 +128,17 @@ def test_an_agent_from_a_directory(tmp_path: Path) -> None:
     assert any("hollow" in line for line in made.notices)
 
 
+def test_a_secret_of_the_directory_is_not_counted_among_the_files(tmp_path: Path) -> None:
+    """It is never read: a run brings it."""
+    source = tmp_path / "source"
+    source.mkdir()
+    manifest = b"state:\n  secret:\n    - {path: token, name: API}\n"
+    write(source, {"kai.yaml": manifest, "token": b"hunter2", "a": b"1"})
+    made = make_home(tmp_path / "home").make("bot", source=source)
+    assert read(Path(made.workspace)).keys() == {"kai.yaml", "a"}
+    assert made.files == 2
+
+
 def test_a_linked_workspace(tmp_path: Path) -> None:
     live = tmp_path / "live"
     live.mkdir()
