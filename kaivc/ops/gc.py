@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
-from kaivc import intents, making, retention, reversal, versions, views
+from kaivc import intents, making, retention, reversal, scratch, versions, views
 from kaivc.errors import InvalidName, LockTimeout, NameTaken, StorageError, StorageFailed
 from kaivc.layout import KAI
 from kaivc.names import Exactly, ObjectId, ReflogEntry, RefName, RefUpdate, check_name, current_ref
@@ -338,8 +338,12 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _sweep(repo: Repository) -> None:
-    """Remove scratch of commands that were cut: what was to be an agent, and files that nobody has used for a day."""
+    """Remove scratch of commands that were cut.
+
+    What was to be an agent, layers of snapshots, and files that nobody has used for a day.
+    """
     home, vfs = repo.home, repo.vfs
+    scratch.collect(home)
     vfs.make_dirs(home.layout.tmp, home.dir_mode)
     now = vfs.disk_now_ns(os.path.join(home.layout.tmp, "clock"))
     for entry in _entries(home.layout.root):

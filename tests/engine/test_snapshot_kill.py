@@ -97,7 +97,8 @@ def test_killed_at_any_call_it_is_done_or_it_is_not(act: Callable[[Agent], None]
     assert 0 < done < cuts
 
 
-def test_killed_while_the_command_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["the next test", "gc"])
+def test_killed_while_the_command_runs(by: str, tmp_path: Path) -> None:
     path = tmp_path / "home"
     home = make_home(path, isolation__temp_dir=f"{path}-temp")
     homes.commit(home.new("bot"), FILES)
@@ -113,4 +114,12 @@ def test_killed_while_the_command_runs(tmp_path: Path) -> None:
     agent = opened(path)
     assert len(trials.ids(agent.repository.layout, "bot")) == 1
     assert agent.snapshot_list().snapshots == ()
+    place = path.parent / f"{path.name}-temp" / str(os.geteuid())
+    assert len(os.listdir(place)) == 2
+    if by == "gc":
+        agent.gc(dry_run=True)
+        assert len(os.listdir(place)) == 2
+        agent.gc()
+        assert os.listdir(place) == [".kai-scratch"]
+        assert trials.ids(agent.repository.layout, "bot") == []
     settled(agent, path)
