@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Final
 
 from kaivc import (
     adminlog,
@@ -39,6 +40,10 @@ from kaivc.versions import AgentVersion, Draft
 TAIL = 64 << 10
 """Bytes of the output that the result keeps: the last ones."""
 SHOWN = 200
+MEASURED: Final = ("exit_code", "seconds", "cpu_seconds", "peak_memory", "left_running")
+"""What a trial's record says as the sandbox does."""
+RECORDED: Final = ("id", "base", "state", "status", "backend", "level", "ended_by", *MEASURED)
+"""What the result says as the trial's record does."""
 NANO = 1_000_000_000
 
 Say = Callable[[bytes], None]
@@ -277,13 +282,9 @@ class _Test:
             trial,
             status=(Status.PASSED if passed else Status.FAILED).value,
             ended_by=ended.by.value,
-            exit_code=ended.exit_code,
-            seconds=ended.seconds,
-            cpu_seconds=ended.cpu_seconds,
-            peak_memory=ended.peak_memory,
-            left_running=ended.left_running,
             whole=ended.form is Form.COPY,
             top=os.path.relpath(ended.top, here.path),
+            **{name: getattr(ended, name) for name in MEASURED},
         )
 
     def _judge(self, record: _Record, trial: Trial, ended: Ended, lower: Lower, tail: _Tail) -> SnapshotTested:
@@ -291,39 +292,28 @@ class _Test:
         left = f"it {_left(ended.left_running)}" if ended.left_running else ""
         if not (self._wanted and passed) or left:
             found = self._read(lower, ended, HashSink(self._repo.home.format))
-            return self._told(trial, ended, found, tail, left)
+            return self._told(trial, found, tail, left)
         with self._repo.lock(), StoreWriter(self._repo.store) as writer:
             intents.finish(self._repo)
             found = self._read(lower, ended, writer)
             if found.refusals:
-                return self._told(trial, ended, found, tail, f"{found.refusals[0]}")
-            return self._commit(record, writer, self._told(trial, ended, found, tail, ""), found, lower)
+                return self._told(trial, found, tail, f"{found.refusals[0]}")
+            return self._commit(record, writer, self._told(trial, found, tail, ""), found, lower)
 
     def _read(self, lower: Lower, ended: Ended, sink: BlobSink) -> Layer:
         most = self._isolation.written + (_size(lower.path) if ended.form is Form.COPY else 0)
         return layer.read(self._repo, lower, ended.top, whole=ended.form is Form.COPY, sink=sink, most=most)
 
-    def _told(self, trial: Trial, ended: Ended, found: Layer, tail: _Tail, obstacle: str) -> SnapshotTested:
+    def _told(self, trial: Trial, found: Layer, tail: _Tail, obstacle: str) -> SnapshotTested:
         notices = list(self._capture.notices()) if self._capture else []
         notices += found.notices
-        if ended.left_running:
-            notices.append(f"the command {_left(ended.left_running)}")
+        if trial.left_running:
+            notices.append(f"the command {_left(trial.left_running)}")
         return SnapshotTested(
             agent=self._repo.name,
-            id=trial.id,
             version=self._name,
-            base=trial.base,
-            state=trial.state,
             command=self._command,
-            status=trial.status,
-            backend=trial.backend or "",
-            level=trial.level or "",
-            ended_by=ended.by.value,
-            exit_code=ended.exit_code,
-            seconds=ended.seconds,
-            cpu_seconds=ended.cpu_seconds,
-            peak_memory=ended.peak_memory,
-            left_running=ended.left_running,
+            **{name: getattr(trial, name) for name in RECORDED},
             changes=found.changes,
             refusals=tuple(str(it) for it in found.refusals),
             ignored=found.ignored,
