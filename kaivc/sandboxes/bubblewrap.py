@@ -17,15 +17,16 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from typing import IO, Final
 
 from kaivc.errors import KaiError
-from kaivc.records import dataclass, field
-from kaivc.sandboxes import copies, kernel, looking, rootplan, seccomp, uids
-from kaivc.sandboxes.base import INSIDE, Ability, End, Ended, Form, Job, Level
+from kaivc.records import dataclass
+from kaivc.sandboxes import bwrap, copies, kernel, looking, seccomp, uids
+from kaivc.sandboxes.base import Ability, End, Ended, Form, Job, Level
 from kaivc.sandboxes.cgroups import Group
+from kaivc.sandboxes.command import set_up
 from kaivc.sandboxes.looking import failed
 from kaivc.sandboxes.relay import Relay
 from kaivc.sandboxes.watch import Seen, Watch
@@ -37,42 +38,9 @@ _END: Final = 10.0
 _POLL: Final = 0.002
 _OWN_FILES: Final = 1 << 20
 _INFO: Final = 4096
-_ID: Final = 1000
-"""The command's uid and gid as it sees them."""
 _JOIN_SESSION_KEYRING: Final = 1
 _MEETING: Final = "/tmp"  # noqa: S108 - as root, the layer is bound there in bwrap's own mount namespace
 _GATE: Final = 'read -r _kai || exit 125; [ "$_kai" = go ] || exit 125; unset _kai PWD OLDPWD; exec "$@" </dev/null'
-_APART: Final = ("user", "ipc", "pid", "net", "uts", "cgroup")
-_LIMIT_NAMES: Final = {
-    resource.RLIMIT_NOFILE: "Max open files",
-    resource.RLIMIT_NPROC: "Max processes",
-    resource.RLIMIT_FSIZE: "Max file size",
-    resource.RLIMIT_CORE: "Max core file size",
-    resource.RLIMIT_DATA: "Max data size",
-}
-
-
-@dataclass(frozen=True)
-class _Point:
-    """A mount that must be there. ``source`` is what of the host must lie there, if that can be told."""
-
-    writable: bool = False
-    device: bool = False
-    source: str | None = None
-
-
-@dataclass
-class _Plan:
-    """bwrap's arguments, the mounts that they make, and the files that it is handed open."""
-
-    words: list[str] = field(default_factory=list)
-    points: dict[str, _Point] = field(default_factory=dict)
-    fds: list[int] = field(default_factory=list)
-
-    def close(self) -> None:
-        """Close the files."""
-        while self.fds:
-            os.close(self.fds.pop())
 
 
 @dataclass(frozen=True)
@@ -122,7 +90,7 @@ class Bubblewrap:
             kernel.make_dir(f"{box}/empty")
             kernel.make_dir(f"{job.layer}/kai", 0o700)
             copied = copies.copy(job.lower, f"{box}/tree", uid)
-            copied.stamps.update(copies.stamps(entry.path for entry in os.scandir(box) if entry.name != "tree"))
+            copied.stamps.update(copies.stamps(f"{box}/{name}" for name in os.listdir(box) if name != "tree"))
         except (OSError, ValueError) as error:
             raise failed("copy", str(error)) from error
         group = Group.make(job.limits.memory, job.limits.processes)
@@ -154,13 +122,9 @@ def _program() -> str:
     return path
 
 
-def _namespaces() -> list[str]:
-    return [f"--unshare-{it}" for it in _APART] + ["--cap-drop", "ALL", "--new-session", "--die-with-parent"]
-
-
 def _try(program: str) -> None:
     """Whether bwrap can make the namespaces here; IsolationFailed says what it said."""
-    words = [*_namespaces(), "--ro-bind", "/", "/", "--proc", "/proc"]
+    words = [*bwrap.namespaces(), "--ro-bind", "/", "/", "--proc", "/proc"]
     uid = uids.unused() if os.geteuid() == 0 else None
     try:
         done = subprocess.run(  # noqa: S603 - a fixed command
@@ -183,66 +147,6 @@ def _try(program: str) -> None:
 def _shown(said: bytes) -> str:
     words = said.decode(errors="replace").strip()[-500:]
     return "".join(it if it.isprintable() else "?" for it in words) or "it ended without a word"
-
-
-def _plan(job: Job, box: str, reached: str, *, counted: bool) -> _Plan:
-    """Native's root, as bwrap makes it; ``reached`` is the path under which bwrap finds ``box``."""
-    plan = _Plan(_namespaces())
-    try:
-        _fill(plan, job, box, reached, counted=counted)
-    except BaseException:
-        plan.close()
-        raise
-    return plan
-
-
-def _fill(plan: _Plan, job: Job, box: str, reached: str, *, counted: bool) -> None:
-    plan.words += ["--uid", str(_ID), "--gid", str(_ID), "--hostname", rootplan.HOST, "--clearenv"]
-    mounts = rootplan.parse(looking.text("/proc/self/mountinfo"))
-    writable = dict(zip(rootplan.WRITABLE, ("tree", "tmp", "home", "shm"), strict=True))
-    for packed in rootplan.plan(mounts, 0, 0, ids=(_ID, _ID)).steps:
-        kind, path, *rest = kernel.unpack(packed)
-        _step(plan, job, kind, os.fsdecode(path), rest, reached)
-    for inside, name in writable.items():
-        plan.words += ["--bind", f"{reached}/{name}", inside]
-        plan.points[inside] = _Point(writable=True, source=f"{box}/{name}")
-    # What the command may not do to process 1 it must not do through its files either.
-    plan.words += ["--ro-bind", f"{reached}/empty", "/proc/1", "--remount-ro", "/", "--chdir", INSIDE]
-    plan.points |= {"/proc/1": _Point(), "/": _Point()}
-    for name, value in rootplan.environment(job.environ).items():
-        plan.words += ["--setenv", name, value]
-    plan.words += ["--seccomp", str(_handed(plan, job, seccomp.program(counted=counted)))]
-
-
-def _step(plan: _Plan, job: Job, kind: bytes, path: str, rest: list[bytes], reached: str) -> None:
-    match kind, [os.fsdecode(it) for it in rest]:
-        case b"directory", _:
-            plan.words += ["--dir", path]
-        case b"link", [target]:
-            plan.words += ["--symlink", target, path]
-        case b"file", [data] if data:
-            plan.words += ["--file", str(_handed(plan, job, rest[0])), path]
-        case b"proc", _:
-            plan.words += ["--proc", path]
-            plan.points[path] = _Point(writable=True)
-        case b"bind", [source, _, how]:
-            if how == "within":
-                if path in rootplan.WRITABLE:
-                    return
-                source = f"{reached}/empty"
-            device = path in rootplan.DEVICES
-            plan.words += ["--dev-bind" if device else "--ro-bind", source, path]
-            plan.points[path] = _Point(writable=device, device=device, source=source if path == "/usr" else None)
-        case _:
-            pass  # file systems in memory, the overlay, and empty files to bind upon: bwrap makes its own
-
-
-def _handed(plan: _Plan, job: Job, data: bytes) -> int:
-    path = f"{job.layer}/kai/{len(plan.fds)}"
-    kernel.make_file(os.fsencode(path), data, 0o600)
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    plan.fds.append(fd)
-    return fd
 
 
 def _become(uid: int | None, box: str | None, limits: dict[int, int]) -> None:
@@ -275,43 +179,35 @@ def _run(
     uid: int | None,
     group: Group,
 ) -> Ended:
-    plan = _plan(job, box, box if uid is None else _MEETING, counted="memory" in group.controllers)
     words: list[bytes] = []
     listening = [words.append]
-    with Relay(job.limits.output, lambda piece: listening[0](piece)) as relay:  # noqa: PLW0108 - the listener changes
-        output = os.fstat(relay.inlet).st_ino
-        outer = None
-        try:
+    with ExitStack() as stack:
+        with set_up():
+            plan = bwrap.plan(job, box, box if uid is None else _MEETING, counted="memory" in group.controllers)
+            stack.callback(plan.close)
+            relay = stack.enter_context(Relay(job.limits.output, lambda it: listening[0](it)))  # noqa: PLW0108 - it changes
+            output = os.fstat(relay.inlet).st_ino
             limits = _limits(job, copied, group, uid)
             outer, info = _start(program, job, plan, relay, lambda: _become(uid, box, limits))
+            stack.callback(_reap, outer)
             started = _find(outer, info, relay, words)
-            try:
-                group.take(started.shell)
-                if uid is None:
-                    _set_limits(started.shell, limits)
-                _prove(started.shell, plan, output, uid, limits, group)
-                os.kill(outer.pid, signal.SIGSTOP)
-                relay.pump()
-                listening[0] = say
-                return _watched(started, job, relay, box, copied, group)
-            finally:
-                _kill(started)
-                os.close(started.init_fd)
-                os.close(started.shell_fd)
-        except OSError as error:
-            raise failed("bwrap", str(error)) from error
-        finally:
-            plan.close()
-            if outer is not None:
-                _reap(outer)
+            stack.callback(_end, started)
+            group.take(started.shell)
+            if uid is None:
+                _set_limits(started.shell, limits)
+            bwrap.prove(started.shell, plan, output, uid, limits, group)
+            os.kill(outer.pid, signal.SIGSTOP)
+            relay.pump()
+        listening[0] = say
+        return _watched(started, job, relay, box, copied, group)
 
 
 def _start(
-    program: str, job: Job, plan: _Plan, relay: Relay, become: Callable[[], None]
+    program: str, job: Job, plan: bwrap.Plan, relay: Relay, become: Callable[[], None]
 ) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     """bwrap, and the end of the pipe on which it says which process is 1 inside."""
+    words = plan.hand(job, b"".join(os.fsencode(it) + b"\0" for it in plan.words))
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    words = _handed(plan, job, b"".join(os.fsencode(it) + b"\0" for it in plan.words))
     try:
         outer = subprocess.Popen(  # noqa: S603 - a list of words; running it is the purpose
             [program, "--info-fd", str(write_end), "--args", str(words), "--", "/bin/sh", "-c", _GATE, "sh", *job.argv],
@@ -459,6 +355,12 @@ def _kill(started: _Started) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _end(started: _Started) -> None:
+    _kill(started)
+    os.close(started.init_fd)
+    os.close(started.shell_fd)
+
+
 def _reap(outer: subprocess.Popen[bytes]) -> None:
     if outer.stdin is not None:
         with suppress(OSError):
@@ -466,90 +368,3 @@ def _reap(outer: subprocess.Popen[bytes]) -> None:
     if outer.poll() is None:
         outer.kill()
         outer.wait()
-
-
-# ---------------------------------------------------------------- the look from outside
-
-
-def _prove(pid: int, plan: _Plan, output: int, uid: int | None, limits: dict[int, int], group: Group) -> None:
-    """Every guard, of the shell that waits; IsolationFailed for the first doubt."""
-    ids = (os.getuid(), os.getgid()) if uid is None else (uid, uid)
-    groups = set(os.getgroups()) if uid is None else {uid}
-    looking.prove(
-        pid,
-        (
-            ("namespaces", _apart),
-            ("ids", lambda it: _mapped(it, ids)),
-            ("uid", looking.has_ids(*ids)),
-            ("groups", lambda it: _groups(it, groups | {ids[1]})),
-            ("capabilities", looking.no_capabilities),
-            ("no_new_privs", looking.no_new_privileges),
-            ("seccomp", looking.filtered),
-            ("mounts", lambda it: "".join(list(_mounts(it, plan))[:1])),
-            ("net", _alone),
-            ("session", looking.no_terminal),
-            ("descriptors", looking.holds_only(output)),
-            ("limits", looking.has_limits({_LIMIT_NAMES[which]: value for which, value in limits.items()})),
-            ("control group", lambda it: _held(it, group)),
-        ),
-    )
-
-
-def _apart(pid: int) -> str:
-    own, theirs = looking.namespaces("self"), looking.namespaces(pid)
-    shared = [name for name in looking.NAMESPACES if own[name] == theirs[name]]
-    return f"shared with kai: {', '.join(shared)}" if shared else ""
-
-
-def _mapped(pid: int, ids: tuple[int, int]) -> str:
-    for name, outside in zip(("uid_map", "gid_map"), ids, strict=True):
-        rows = [[int(word) for word in line.split()] for line in looking.text(f"/proc/{pid}/{name}").splitlines()]
-        if rows != [[_ID, outside, 1]]:
-            return f"{name} is {rows}"
-    return ""
-
-
-def _groups(pid: int, allowed: set[int]) -> str:
-    more = {int(word) for word in looking.status(pid)["Groups"].split()} - allowed
-    return f"it is in the groups {sorted(more)}" if more else ""
-
-
-def _alone(pid: int) -> str:
-    devices = {line.partition(":")[0].strip() for line in looking.text(f"/proc/{pid}/net/dev").splitlines()[2:]}
-    return "" if "lo" in devices else "there is no loopback"
-
-
-def _held(pid: int, group: Group) -> str:
-    return "" if group.holds(looking.text(f"/proc/{pid}/cgroup")) else "it is not in its control group"
-
-
-def _mounts(pid: int, plan: _Plan) -> Iterator[str]:
-    """What is wrong with the mounts."""
-    text = looking.text(f"/proc/{pid}/mountinfo")
-    if any(it.startswith("shared:") for line in text.splitlines() for it in line.partition(" - ")[0].split()[6:]):
-        yield "one is shared with the host"
-    # Of mounts on the same place the last is the one that is seen.
-    found = {it.point: it for it in rootplan.parse(text)}
-    for point, mount in found.items():
-        wanted = plan.points.get(point)
-        if wanted is None:
-            if not any(rootplan.below(point, it) for it in plan.points if it != "/"):
-                yield f"{point} is there too"
-            wanted = _Point()
-        lacks = {"nosuid"} - mount.options
-        lacks |= set() if wanted.device else {"nodev"} - mount.options
-        lacks |= set() if wanted.writable else {"ro"} - mount.options
-        if lacks:
-            yield f"{point} is not {', '.join(sorted(lacks))}"
-    yield from (f"{point} is missing" for point in plan.points if point not in found)
-    sources = {point: it.source for point, it in plan.points.items() if it.source is not None}
-    yield from (f"{point} is not {it}" for point, it in sources.items() if not _same(it, f"/proc/{pid}/root{point}"))
-    if _same("/", f"/proc/{pid}/root/"):
-        yield "the root is the host's"
-    if os.readlink(f"/proc/{pid}/cwd") != INSIDE:
-        yield f"it does not start in {INSIDE}"
-
-
-def _same(path: str, other: str) -> bool:
-    here, there = os.stat(path), os.stat(other)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -112,28 +112,29 @@ class Line:
         if self._theirs is None or not sys.executable:
             raise refused("interpreter", "there is no interpreter to start")
         package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        # Away from the numbers that they are to get.
         import fcntl  # noqa: PLC0415
 
-        theirs, output = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in (self._theirs.fileno(), output))
-        actions: list[tuple[int, int] | tuple[int, int, int] | tuple[int, int, bytes, int, int]] = [
-            (os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, output, 1),
-            (os.POSIX_SPAWN_DUP2, output, 2),
-            (os.POSIX_SPAWN_DUP2, theirs, 3),
-        ]
-        argv = [sys.executable, "-I", "-S", "-B", "-c", BOOT, package, module]
-        try:
-            return os.posix_spawn(
-                sys.executable, argv, {}, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_signals()
-            )
-        except OSError as error:
-            raise refused("interpreter", f"{sys.executable}: {error.strerror}") from error
-        finally:
-            os.close(theirs)
-            os.close(output)
-            self._theirs.close()
-            self._theirs = None
+        with ExitStack() as stack:
+            high = []
+            for fd in (self._theirs.fileno(), output):  # away from the numbers that they are to get
+                high.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD))
+                stack.callback(os.close, high[-1])
+            actions: list[tuple[int, int] | tuple[int, int, int] | tuple[int, int, bytes, int, int]] = [
+                (os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, high[1], 1),
+                (os.POSIX_SPAWN_DUP2, high[1], 2),
+                (os.POSIX_SPAWN_DUP2, high[0], 3),
+            ]
+            argv = [sys.executable, "-I", "-S", "-B", "-c", BOOT, package, module]
+            try:
+                return os.posix_spawn(
+                    sys.executable, argv, {}, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_signals()
+                )
+            except OSError as error:
+                raise refused("interpreter", f"{sys.executable}: {error.strerror}") from error
+            finally:
+                self._theirs.close()
+                self._theirs = None
 
     def tell(self, *parts: bytes, fds: Iterable[int] = ()) -> None:
         """Say something to whichever process listens."""

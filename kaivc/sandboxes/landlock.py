@@ -9,19 +9,18 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from time import monotonic
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from kaivc.errors import KaiError
+from kaivc.records import replace
 from kaivc.sandboxes import cgroups, copies, kernel, looking, rootplan, seccomp, uids
-from kaivc.sandboxes.base import Ability, End, Ended, Form, Job, Level, Limits
-from kaivc.sandboxes.child import PATIENCE, Line, Message, told
+from kaivc.sandboxes.base import Ability, End, Ended, Form, Job, Level
+from kaivc.sandboxes.child import told
+from kaivc.sandboxes.command import Command, at_most, set_up
 from kaivc.sandboxes.looking import failed
-from kaivc.sandboxes.relay import Relay
 from kaivc.sandboxes.watch import Watch
 from kaivc.vfs import Vfs
 
@@ -46,9 +45,6 @@ _LIMIT_NAMES: Final = {
     resource.RLIMIT_CORE: "Max core file size",
     resource.RLIMIT_DATA: "Max data size",
 }
-_TRIAL: Final = Limits(
-    memory=256 << 20, processes=16, open_files=64, written=1 << 20, inodes=64, output=1 << 16, seconds=30
-)
 _LACKS: Final = (
     "files outside are closed, but their names, sizes and dates can be asked for",
     "no sockets at all, no shared memory, no /proc",
@@ -64,13 +60,8 @@ class Landlock:
     def ability(self) -> Ability:
         """Partial where Landlock is new enough; a trial up to the moment when the command would start."""
         try:
-            with tempfile.TemporaryDirectory(prefix="kai-trial-") as there:
-                lower, layer = f"{there}/lower", f"{there}/layer"
-                for path in (lower, layer):
-                    kernel.make_dir(path, 0o700)
-                with _Kept(Job(("true",), {}, lower, layer, _TRIAL), lambda _: None) as it:
-                    it.start()
-                    version, memory = it.version, it.memory_held
+            with _Kept.tried() as it:
+                version, memory = it.version, it.memory_held
         except KaiError as lacks:
             return Ability(self.name, None, lacks.what)
         except OSError as error:
@@ -85,46 +76,20 @@ class Landlock:
         with _Kept(job, say) as it:
             it.start()
             ended = it.watch()
-        return it.brought_home(ended)
+        return replace(ended, top=f"{job.layer}/box/tree")  # `_clear` has put it there
 
 
-class _Kept:
+class _Kept(Command):
     """One command and its keeper."""
 
     def __init__(self, job: Job, say: Callable[[bytes], None]) -> None:
-        self._job = job
-        self._stack = ExitStack()
-        self._relay = self._stack.enter_context(Relay(job.limits.output, say))
-        self._line = Line()
-        self._stack.callback(self._line.close)
+        super().__init__(job, say)
         self._keeper = 0
-        self._group = cgroups.Group()
         self._uid = uids.unused() if os.geteuid() == 0 else None
         self._away: str | None = None
         self._box = f"{job.layer}/box"
         self._copied: copies.Copied | None = None
         self.version = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
-            self._end()
-            self._group.remove()
-            self._stack.close()
-            if self._away is not None:
-                self._bring_home()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    @property
-    def memory_held(self) -> bool:
-        """Whether a control group holds the memory."""
-        return "memory" in self._group.controllers
 
     # ------------------------------------------------------------ start
 
@@ -132,7 +97,7 @@ class _Kept:
         """Everything up to the command's first instruction. IsolationFailed for any doubt."""
         job, limits = self._job, self._job.limits
         self.version = _version(privileged=self._uid is not None)
-        try:
+        with set_up():
             if self._uid is not None:
                 self._away = _reachable(job.layer)
                 # For root and the command; other users of the machine have nothing to look for in a version.
@@ -140,8 +105,11 @@ class _Kept:
                 kernel.set_mode(self._away, 0o710)
                 self._box = f"{self._away}/box"
             copies.make_box(self._box, self._uid)
-            self._copied = copies.copy(job.lower, f"{self._box}/tree", self._uid)
-            own = (entry.path for entry in os.scandir(self._box) if entry.name != "tree")
+            try:
+                self._copied = copies.copy(job.lower, f"{self._box}/tree", self._uid)
+            except ValueError as error:
+                raise failed("copy", str(error)) from error
+            own = (f"{self._box}/{name}" for name in os.listdir(self._box) if name != "tree")
             self._copied.stamps.update(copies.stamps(own))
             self._group = cgroups.Group.make(limits.memory, limits.processes)
             wanted = self._limits()
@@ -151,10 +119,6 @@ class _Kept:
             self._line.tell(*told(self._config(wanted)))
             payload = self._ready()
             self._group.take(payload)
-        except ValueError as error:
-            raise failed("copy", str(error)) from error
-        except OSError as error:
-            raise failed("set-up", f"{error.filename or ''} {error.strerror or error}".strip()) from error
         self._prove(payload, output, wanted)
 
     def _limits(self) -> dict[int, int]:
@@ -169,8 +133,7 @@ class _Kept:
         }
         if not self.memory_held:
             wanted[resource.RLIMIT_DATA] = limits.memory
-        hard = {number: resource.getrlimit(number)[1] for number in wanted}
-        return {it: value if hard[it] < 0 else min(value, hard[it]) for it, value in wanted.items()}
+        return at_most(wanted)
 
     def _config(self, limits: dict[int, int]) -> dict[str, bytes | int | str | list[bytes]]:
         box, uid = self._box, self._uid
@@ -202,15 +165,6 @@ class _Kept:
             case [b"failed", step, what]:
                 raise failed(step.decode(), what.decode(errors="replace"))
         raise failed("child", f"it said {said.parts[:1]}")
-
-    def _hear(self) -> Message:
-        try:
-            said = self._line.hear()
-        except TimeoutError as error:
-            raise failed("child", f"it said nothing for {PATIENCE:g} seconds") from error
-        if said is None:
-            raise failed("child", "it ended before the command could start")
-        return said
 
     def _prove(self, pid: int, output: int, limits: dict[int, int]) -> None:
         ids = (os.geteuid(), os.getegid()) if self._uid is None else (self._uid, self._uid)
@@ -277,7 +231,7 @@ class _Kept:
                 left = 1  # the keeper is gone, and nobody knows
         else:
             cpu = sum(it.seconds + it.of_children for it in looking.family(self._keeper))
-        self._end()
+        self.kill()
         self._relay.drain()
         if by is End.ITSELF:
             by = self._afterwards(watch)
@@ -304,7 +258,7 @@ class _Kept:
 
     # ------------------------------------------------------------ end
 
-    def _end(self) -> None:
+    def kill(self) -> None:
         """Hang up, and wait until the keeper has killed all."""
         self._line.close()
         if self._keeper:
@@ -314,26 +268,14 @@ class _Kept:
         if self._uid is not None:
             _kill_all_of(self._uid)
 
-    def _bring_home(self) -> None:
+    def _clear(self) -> None:
         """Put the box where it belongs, in the layer, and remove the place where another uid could reach it."""
-        assert self._away is not None  # noqa: S101 - who calls has looked
+        if self._away is None:
+            return
         if os.path.lexists(self._box):
             kernel.move(self._box, f"{self._job.layer}/box")
         kernel.remove_dir(self._away)
         self._away = None
-
-    def brought_home(self, ended: Ended) -> Ended:
-        """What ended, by the place where its copy lies now."""
-        return Ended(
-            by=ended.by,
-            exit_code=ended.exit_code,
-            seconds=ended.seconds,
-            cpu_seconds=ended.cpu_seconds,
-            peak_memory=ended.peak_memory,
-            left_running=ended.left_running,
-            form=ended.form,
-            top=f"{self._job.layer}/box/tree",
-        )
 
 
 def _version(*, privileged: bool) -> int:

@@ -9,27 +9,22 @@ import os
 import resource
 import select
 import signal
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from time import monotonic
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from kaivc.errors import IsolationFailed, KaiError
 from kaivc.sandboxes import cgroups, copies, kernel, looking, proof, rootplan, seccomp
-from kaivc.sandboxes.base import INSIDE, PATH, Ability, End, Ended, Form, Job, Level, Limits
-from kaivc.sandboxes.child import PATIENCE, Line, Message, Who, map_ids, refused, told, who
-from kaivc.sandboxes.relay import Relay
+from kaivc.sandboxes.base import INSIDE, PATH, Ability, End, Ended, Form, Job, Level
+from kaivc.sandboxes.child import PATIENCE, Who, map_ids, refused, told, who
+from kaivc.sandboxes.command import Command, at_most, set_up
 from kaivc.sandboxes.watch import Watch
 from kaivc.vfs import Vfs
 
 _BASES: Final = ("/tmp", "/var", "/mnt", "/run")  # noqa: S108 - only hidden, in a namespace of our own
 _GRACE: Final = 60
 _KILLED: Final = 128 + signal.SIGKILL
-_TRIAL: Final = Limits(
-    memory=256 << 20, processes=16, open_files=64, written=1 << 20, inodes=64, output=1 << 16, seconds=30
-)
 
 
 class Native:
@@ -41,15 +36,8 @@ class Native:
         """A trial up to the moment when the command would start."""
         cgroups.collect()
         try:
-            with tempfile.TemporaryDirectory(prefix="kai-trial-") as there:
-                lower, layer = f"{there}/lower", f"{there}/layer"
-                for path in (lower, layer):
-                    kernel.make_dir(path, 0o700)
-                job = Job(("true",), {}, lower, layer, _TRIAL)
-                with Sandboxed(job, lambda _: None) as it:
-                    it.start()
-                    notes = it.notes()
-                    it.end()
+            with Sandboxed.tried() as it:
+                notes = it.notes()
         except IsolationFailed as error:
             return Ability(self.name, None, why=error.what)
         except (OSError, KaiError) as error:
@@ -64,30 +52,17 @@ class Native:
             return it.watch()
 
 
-class Sandboxed:
+class Sandboxed(Command):
     """One command's sandbox, from the first process to the last; for the thread that made it, with which it dies."""
 
     def __init__(self, job: Job, say: Callable[[bytes], None]) -> None:
-        self._job = job
+        super().__init__(job, say)
         self._over = f"{job.layer}/overlay"
-        self._stack = ExitStack()
-        self._relay = self._stack.enter_context(Relay(job.limits.output, say))
-        self._line = Line()
-        self._stack.callback(self._line.close)
         self._starter = 0
         self._init = -1  # a descriptor of the process
         self._init_pid = 0
-        self._group = cgroups.Group()
         self._copied = False
         self._landlock = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end()
 
     @property
     def top(self) -> str:
@@ -98,7 +73,7 @@ class Sandboxed:
         """What holds by which means."""
         held = self._group.controllers
         return (
-            "memory: held by a control group" if "memory" in held else "memory: address space and a watchdog",
+            "memory: held by a control group" if self.memory_held else "memory: address space and a watchdog",
             "processes: held by a control group" if "pids" in held else "processes: counted in the user namespace",
             f"Landlock: version {self._landlock}" if self._landlock else "Landlock: not in this kernel",
             "a version's files: copied first" if self._copied else "a version's files: copied when opened for writing",
@@ -113,7 +88,7 @@ class Sandboxed:
             for tree in ("/usr", *(f"/{name}" for name in ("bin", "sbin", "lib", "lib64"))):
                 if rootplan.below(os.path.realpath(path), os.path.realpath(tree)):
                     raise refused("layer", f"{path} lies in {tree}, which every command sees")
-        try:
+        with set_up():
             them = who(job.lower)
             self._make_layer(them)
             self._group = cgroups.Group.make(job.limits.memory, job.limits.processes)
@@ -125,8 +100,6 @@ class Sandboxed:
             self._relay.started()
             self._line.tell(*told(self._config(them, plan, limits)))
             payload, landlock = self._talk(them)
-        except OSError as error:
-            raise refused("set-up", f"{error.filename or ''} {error.strerror or error}".strip()) from error
         claim = proof.Claim(
             init_id=them.init_outside[0],
             ids=them.outside,
@@ -161,10 +134,9 @@ class Sandboxed:
             resource.RLIMIT_NPROC: processes,
             resource.RLIMIT_NOFILE: limits.open_files,
         }
-        if "memory" not in self._group.controllers:
+        if not self.memory_held:
             wanted[resource.RLIMIT_AS] = limits.memory
-        hard = {number: resource.getrlimit(number)[1] for number in wanted}
-        return {it: value if hard[it] < 0 else min(value, hard[it]) for it, value in wanted.items()}
+        return at_most(wanted)
 
     def _config(
         self, them: Who, plan: rootplan.Plan, limits: dict[int, int]
@@ -189,7 +161,7 @@ class Sandboxed:
             "limits": [b"%d" % number for pair in limits.items() for number in pair],
             "writable": [path.encode() for path in rootplan.WRITABLE],
             "devices": [path.encode() for path in rootplan.DEVICES],
-            "seccomp": seccomp.program(counted="memory" in self._group.controllers),
+            "seccomp": seccomp.program(counted=self.memory_held),
             "environ": [os.fsencode(word) for pair in environ.items() for word in pair],
             "argv": [os.fsencode(word) for word in job.argv],
         }
@@ -223,15 +195,6 @@ class Sandboxed:
                     raise refused("child", f"it said {said.parts[:1]}")
         return payload, landlock
 
-    def _hear(self) -> Message:
-        try:
-            said = self._line.hear()
-        except TimeoutError as error:
-            raise refused("child", f"it said nothing for {PATIENCE:g} seconds") from error
-        if said is None:
-            raise refused("child", "it ended before the command could start")
-        return said
-
     def _hand_over(self, pid: int, them: Who) -> None:
         if not them.privileged:
             self._line.tell(b"mapped", b"data")
@@ -264,7 +227,7 @@ class Sandboxed:
     def watch(self) -> Ended:
         """Let the command begin, watch it to its end, and make sure that all of it is gone."""
         job, began = self._job, monotonic()
-        killed = self._group.out_of_memory if "memory" in self._group.controllers else None
+        killed = self._group.out_of_memory if self.memory_held else None
         watch = Watch(job.limits, self._members, (self.top,), {}, killed)
         self._line.tell(b"run")
         seen = watch.until(self._line.fileno(), self._relay)
@@ -330,18 +293,9 @@ class Sandboxed:
             self._starter = 0
             self._line.finish()
 
-    def end(self) -> None:
-        """As `kill`, and give back all that kai holds; an interrupt waits until that is done."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
-            self.kill()
-            self._group.remove()
-            self._stack.close()
-            self._group = cgroups.Group()
-            for name in ("work", "lower"):
-                _remove(f"{self._over}/{name}")
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    def _clear(self) -> None:
+        for name in ("work", "lower"):
+            _remove(f"{self._over}/{name}")
 
 
 def _remove(path: str) -> None:

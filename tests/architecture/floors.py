@@ -135,6 +135,8 @@ SOCKETS = {
             "watch",
             "proof",
             "child",
+            "command",
+            "bwrap",
             "talk",
             "confine",
             "rooting",

@@ -1,6 +1,12 @@
 """Bubblewrap's and Landlock's guards, each left out in turn: E103 names it, and the command never runs."""
 
+import fcntl
+import mmap
 import os
+import resource
+import signal
+import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +15,7 @@ import pytest
 
 from kaivc.errors import IsolationFailed
 from kaivc.records import replace
-from kaivc.sandboxes import bubblewrap, cgroups, copies, landlock, looking, seccomp, uids
+from kaivc.sandboxes import bubblewrap, bwrap, cgroups, child, copies, kernel, landlock, looking, seccomp, uids
 from kaivc.sandboxes.base import Job, Limits
 from tests.conftest import IN_CI, Ids, require_tool, run_as
 
@@ -55,11 +61,11 @@ def test_with_all_guards_it_runs(job: Job) -> None:
 # ---------------------------------------------------------------- bubblewrap
 
 
-@pytest.mark.parametrize("name", [it for it in bubblewrap._APART if it != "user"])  # bwrap makes that one unasked
+@pytest.mark.parametrize("name", [it for it in bwrap.APART if it != "user"])  # bwrap makes that one unasked
 def test_bubblewrap_without_a_namespace(job: Job, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     require_tool("bwrap")
-    monkeypatch.setattr(bubblewrap, "_APART", tuple(it for it in bubblewrap._APART if it != name))
-    words = bubblewrap._plan
+    monkeypatch.setattr(bwrap, "APART", tuple(it for it in bwrap.APART if it != name))
+    words = bwrap.plan
 
     def without_host_name(*args: Any, **more: Any) -> Any:
         plan = words(*args, **more)
@@ -68,7 +74,7 @@ def test_bubblewrap_without_a_namespace(job: Job, monkeypatch: pytest.MonkeyPatc
             del plan.words[at : at + 2]
         return plan
 
-    monkeypatch.setattr(bubblewrap, "_plan", without_host_name)
+    monkeypatch.setattr(bwrap, "plan", without_host_name)
     # Without a pid namespace there is no process 1 to be found, nor a /proc of its own to be mounted.
     assert refused(bubblewrap.Bubblewrap(), job) in ({"namespaces", "bwrap"} if name == "pid" else {"namespaces"})
 
@@ -112,14 +118,14 @@ WRONG: dict[str, tuple[Callable[[list[str]], Any], str]] = {
 def test_bubblewrap_with_other_words(job: Job, monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     require_tool("bwrap")
     change, guard = WRONG[wrong]
-    plan = bubblewrap._plan
+    plan = bwrap.plan
 
     def other(*args: Any, **more: Any) -> Any:
         it = plan(*args, **more)
         change(it.words)
         return it
 
-    monkeypatch.setattr(bubblewrap, "_plan", other)
+    monkeypatch.setattr(bwrap, "plan", other)
     assert refused(bubblewrap.Bubblewrap(), job) == guard
 
 
@@ -137,14 +143,14 @@ def test_bubblewrap_without_limits(job: Job, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_bubblewrap_with_a_descriptor_more(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     require_tool("bwrap")
-    plan = bubblewrap._plan
+    plan = bwrap.plan
 
     def other(*args: Any, **more: Any) -> Any:
         it = plan(*args, **more)
         it.fds.append(os.open("/", os.O_RDONLY))
         return it
 
-    monkeypatch.setattr(bubblewrap, "_plan", other)
+    monkeypatch.setattr(bwrap, "plan", other)
     assert refused(bubblewrap.Bubblewrap(), job) == "descriptors"
 
 
@@ -191,9 +197,103 @@ def test_landlock_shows_a_version_to_no_other_user(job: Job, public_tmp: Path, o
     assert "Permission denied" in looked[0]
 
 
+KEEPER_FAULTS = [
+    *(f"name == '{name}'" for name in ("setgroups", "setresuid", "setresgid", "keyctl", "prlimit64", "capset")),
+    *(f"name == 'landlock_{name}'" for name in ("create_ruleset", "add_rule", "restrict_self")),
+    *(f"name == 'landlock_add_rule' and seen == {number}" for number in (2, 9, 20)),
+    *(f"name == 'prctl' and a[0] == {option}" for option in (24, 28, 36, 38, 47)),
+    "name == 'landlock_create_ruleset' and seen == 2",
+    "name == 'prlimit64' and seen == 4",
+    "name == 'seccomp'",
+]
+INJECT = """from kaivc.sandboxes import kernel
+call, counts = kernel.call, {{}}
+def failing(name, *a):
+    seen = counts[name] = counts.get(name, 0) + 1
+    if {when}:
+        raise OSError(5, "injected", name)
+    return call(name, *a)
+kernel.call = failing
+"""
+
+
+@pytest.mark.parametrize("when", KEEPER_FAULTS)
+def test_landlock_whose_child_has_a_call_fail(job: Job, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    begin = '__import__("kaivc.sandboxes."'
+    assert begin in child.BOOT
+    monkeypatch.setattr(child, "BOOT", child.BOOT.replace(begin, INJECT.format(when=when) + begin))
+    refused(landlock.Landlock(), job)
+
+
 # ---------------------------------------------------------------- both
 
 KINDS = [bubblewrap.Bubblewrap, landlock.Landlock]
+CALLS: list[tuple[Any, str]] = [
+    *((kernel, name) for name in ("make_dir", "make_file", "set_mode", "give", "call")),
+    *((os, name) for name in ("pipe2", "pidfd_open", "kill", "posix_spawn", "setgroups", "setresgid", "setresuid")),
+    *((copies, name) for name in ("copy", "stamps")),
+    (resource, "prlimit"),
+    (fcntl, "fcntl"),
+    (cgroups.Group, "take"),
+    (subprocess, "Popen"),
+]
+"""What kai calls as it sets a sandbox up, some of it in the child that becomes bwrap."""
+
+
+class Fault:
+    """Lets one call of a function fail: this process's, or that of one that it forked."""
+
+    def __init__(self, owner: Any, name: str, at: int) -> None:
+        self.real, self.owner, self.name, self.at = getattr(owner, name), owner, name, at
+        self.seen = mmap.mmap(-1, mmap.PAGESIZE)  # shared with the child
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        if not self.is_spared(args):
+            self.seen[0] += 1
+            if self.seen[0] == self.at:
+                raise OSError(5, "injected")
+        return self.real(*args, **more)
+
+    def is_spared(self, args: tuple[Any, ...]) -> bool:
+        """What a sandbox can do without: a control group, a keyring where the filter lets none be reached."""
+        if self.name == "kill":
+            return args[1] != signal.SIGSTOP
+        if self.name == "call":
+            return args[0] == "keyctl"
+        return str(args[0]).startswith("/sys/fs/cgroup")
+
+    @property
+    def happened(self) -> bool:
+        return self.seen[0] >= self.at
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_call_of_the_set_up_that_fails(kind: Any, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind is bubblewrap.Bubblewrap:
+        require_tool("bwrap")
+    happened: Counter[str] = Counter()
+    for owner, name in CALLS:
+        for at in range(1, 100):
+            fault = Fault(owner, name, at)
+            fresh = replace(job, layer=f"{job.layer}/{name}-{at}")
+            os.mkdir(fresh.layer, 0o700)
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, lambda *args, fault=fault, **more: fault(*args, **more))
+                if not at_fault(kind(), fresh, fault):
+                    break
+            happened[name] += 1
+    assert happened.total() > 20, happened
+
+
+def at_fault(sandbox: Any, job: Job, fault: Fault) -> bool:
+    """Whether the call was made at all; then it must have been refused."""
+    try:
+        refused(sandbox, job)
+    except pytest.fail.Exception:
+        assert not fault.happened, (fault.name, fault.at)
+        return False
+    assert fault.happened, (fault.name, fault.at)
+    return True
 
 
 @pytest.mark.parametrize("kind", KINDS)
