@@ -8,12 +8,13 @@ import stat
 
 from kaivc import standing, versions
 from kaivc.errors import ChecksumMismatch
+from kaivc.keeping import Notes
 from kaivc.layout import link_target
 from kaivc.names import ObjectId, ReflogEntry, current_ref
 from kaivc.repository import Repository
 from kaivc.storage import caches
 from kaivc.storage.writer import StoreWriter
-from kaivc.views import Notes, View
+from kaivc.views import View
 
 TAIL, LONGEST_LINE = 1 << 11, 1 << 20
 """Bytes at the end of a log in which its last line is looked for, first and last."""

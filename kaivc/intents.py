@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 from kaivc import inforce, plans, relocation, trees, versions, workspace
 from kaivc.errors import KaiError, StorageFailed
+from kaivc.keeping import Notes, evict_if_possible
 from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref
 from kaivc.plans import RestorePlan
 from kaivc.repository import Intent, Repository
@@ -21,7 +22,6 @@ from kaivc.storage.gitobjects import EXECUTABLE, FILE, SYMLINK, Entry, Kind
 from kaivc.storage.journal import IntentRow, Op
 from kaivc.storage.writer import StoreWriter
 from kaivc.versions import Draft
-from kaivc.views import Notes, evict_if_possible
 from kaivc.workspace import Applier, Displaced
 
 WORKSPACE = "workspace"

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kaivc import intents, leases, materialise, paths, plans, revisions, trees, versions, views, workspace
+from kaivc import intents, keeping, leases, materialise, paths, plans, revisions, trees, versions, workspace
 from kaivc.capture import Capture, Capturer
 from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidRollbackVersion, KaiError, TooLarge
 from kaivc.manifest import DEFAULT, Manifest
@@ -169,7 +169,7 @@ class Mover:
             done = self._land(writer, capture, plan, dirty)
             intents.finish_landed(repo, f"{repo.name} is moved: its log has it as entry {done.seq}")
         if move.to is not None:
-            views.evict_if_possible(repo)
+            keeping.evict_if_possible(repo)
         return done
 
     def _is_there_already(self, plan: RestorePlan) -> bool:

@@ -15,11 +15,12 @@ from kaivc import inforce, inspection, leases, versions
 from kaivc.dirtree import DirTree
 from kaivc.errors import AgentBusy, ChecksumMismatch, KaiError, LockTimeout
 from kaivc.findings import Finding
+from kaivc.keeping import drop_directory
 from kaivc.names import RefName, tags_prefix
 from kaivc.quarantine import set_aside
 from kaivc.repository import LOCK_POLL, OpenHome, Repository
 from kaivc.storage.damage import Severity
-from kaivc.views import View, drop_directory
+from kaivc.views import View
 
 NAMED = 5
 

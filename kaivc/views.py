@@ -1,13 +1,12 @@
-"""Views: read-only directories of what was released, their seals, ``current`` and ``rollback.log``.
+"""Views: read-only directories of what was released.
 
-A view is made from the store under another name and renamed into place whole. A seal is what an inode looked like
-when its bytes were known; where it still fits, the bytes need not be read again.
+A view is made from the store under another name and renamed into place whole. Where an inode is as its seal says, its
+bytes need not be read again.
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -20,16 +19,14 @@ from kaivc.errors import (
     AgentBusy,
     ChecksumMismatch,
     InvalidName,
-    LockTimeout,
     NoSuchRevision,
-    NoVersionYet,
-    StorageError,
     StorageFailed,
 )
+from kaivc.keeping import Notes, drop_directory, looks, seal_of, walk
 from kaivc.layout import META_FILE
 from kaivc.names import ObjectId, Version, version_ref
 from kaivc.plans import parents
-from kaivc.records import dataclass, field
+from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.storage import caches
 from kaivc.storage.caches import Seal, ViewRow
@@ -40,8 +37,6 @@ from kaivc.workspace import hash_file
 
 NAMED = 5
 """How many problems an error names."""
-SLACK = 4
-"""The part of ``views.keep`` that may gather above it before views are dropped."""
 SMALL = 1 << 20
 """A load re-hashes files below this size, whatever their seal says."""
 
@@ -79,41 +74,6 @@ def meta_bytes(version: AgentVersion) -> bytes:
     pairs = version.snapshot_meta().items()
     lines = (f"  {quoted(key)}: {'null' if value is None else quoted(value)}" for key, value in pairs)
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
-
-
-@dataclass
-class Notes:
-    """What is learnt of views and of their inodes on the way, to be written at once."""
-
-    used: dict[str, ViewRow] = field(default_factory=dict)
-    seals: dict[tuple[int, int], Seal] = field(default_factory=dict)
-    dropped: set[str] = field(default_factory=set)
-    gone: set[tuple[int, int]] = field(default_factory=set)
-    _rows: list[ViewRow] | None = None
-
-    def rows(self, repo: Repository) -> list[ViewRow]:
-        """The views that were known before, most recently used first; asked for once, under the agent's lock."""
-        if self._rows is None:
-            self._rows = caches.views(repo.catalog, repo.id)
-        return self._rows
-
-    def write(self, repo: Repository, db: sqlite3.Connection) -> None:
-        """Write all of it, within a transaction."""
-        for tag in self.dropped:
-            caches.drop_view(db, repo.id, tag)
-        caches.drop_seals(db, repo.id, self.gone)
-        caches.put_seals(db, repo.id, self.seals.values())
-        for row in self.used.values():
-            caches.put_view(db, repo.id, row)
-        if "seals" in vars(repo):  # else they are read when they are asked for
-            for inode in self.gone:
-                repo.seals.pop(inode, None)
-            repo.seals.update(self.seals)
-
-    def keep(self, repo: Repository) -> None:
-        """Write all of it, in a transaction of its own; it need not be durable."""
-        with repo.catalog.transaction(durable=False) as db:
-            self.write(repo, db)
 
 
 class View:
@@ -239,7 +199,7 @@ class View:
         for row in caches.views(self._repo.catalog, self._repo.id):
             root = self._repo.layout.view(self._repo.name, row.tag)
             if row.tag != self._version.tag and os.path.isdir(root):
-                there = {status.st_ino for _, status in _walk(os.fsencode(root), b"")}
+                there = {status.st_ino for _, status in walk(os.fsencode(root), b"")}
                 found += [row.tag] * bool(there & set(inodes))
         return found
 
@@ -384,7 +344,7 @@ class View:
             status = statuses.get(path)
             if (
                 status is None
-                or seals.get((status.st_dev, status.st_ino)) != _looks(status, oid)
+                or seals.get((status.st_dev, status.st_ino)) != looks(status, oid)
                 or (small and status.st_size < SMALL)
             ):
                 found.add(path)
@@ -436,7 +396,7 @@ class View:
 
     def _looked_over(self) -> Iterator[tuple[bytes, os.stat_result]]:
         try:
-            yield from _walk(os.fsencode(self.path), b"")
+            yield from walk(os.fsencode(self.path), b"")
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -447,7 +407,7 @@ class View:
             return  # the next look reads it again
         into = notes or Notes()
         for path, status in statuses:
-            into.seals[status.st_dev, status.st_ino] = _seal(status, self._oid(path))
+            into.seals[status.st_dev, status.st_ino] = seal_of(status, self._oid(path))
         into.used[row.tag] = row
         if notes is None:
             into.keep(self._repo)
@@ -489,12 +449,12 @@ class _Donor:
         inode = (status.st_dev, status.st_ino)
         if self._repo is None or inode in self._linked:  # a link changed how it looks
             return False
-        if self._repo.seals.get(inode) == _looks(status, oid):
+        if self._repo.seals.get(inode) == looks(status, oid):
             return True
         if self._asked_anew:
             return False
         self._asked_anew = True  # another process may have linked it, and sealed it again
-        return self._repo.seals_anew().get(inode) == _looks(status, oid)
+        return self._repo.seals_anew().get(inode) == looks(status, oid)
 
     def __enter__(self) -> Self:
         return self
@@ -504,35 +464,7 @@ class _Donor:
             self._tree.__exit__()
 
 
-def _looks(status: os.stat_result, oid: ObjectId) -> tuple[int, int, bytes, int, int, int, int]:
-    """What a seal holds, without the class: a look at a view compares one for each file."""
-    return (
-        status.st_dev,
-        status.st_ino,
-        oid,
-        status.st_size,
-        status.st_mode,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
-
-
-def _seal(status: os.stat_result, oid: ObjectId) -> Seal:
-    return Seal(*_looks(status, oid))
-
-
-def _walk(root: bytes, prefix: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Everything below a view that is no directory."""
-    with os.scandir(os.path.join(root, prefix)) as entries:
-        for entry in entries:
-            path = prefix + entry.name
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(root, path + b"/")
-            else:
-                yield path, entry.stat(follow_symlinks=False)
-
-
-# ---------------------------------------------------------------- keeping and dropping
+# ---------------------------------------------------------------- asked for
 
 
 def load(repo: Repository, version: AgentVersion) -> str:
@@ -568,99 +500,3 @@ def _check_objects(repo: Repository, version: AgentVersion) -> None:
         oid = todo.pop()
         repo.store.check(oid)
         todo += [entry.oid for _, entry in repo.store.tree(oid) if entry.mode == DIRECTORY]
-
-
-def drop_directory(repo: Repository, tag: str) -> None:
-    """Remove a view, and seal anew the inodes that other views share with it (their ctime changes)."""
-    notes = Notes()
-    _drop(repo, [tag], notes)
-    notes.keep(repo)
-
-
-def _drop(repo: Repository, tags: list[str], notes: Notes) -> None:
-    """Remove views that a later transaction of ``notes`` forgets."""
-    shared: dict[tuple[int, int], Seal] = {}
-    for tag in tags:
-        root = os.fsencode(repo.layout.view(repo.name, tag))
-        if not os.path.isdir(root):
-            notes.dropped.add(tag)  # a command was cut that had removed it
-            continue
-        statuses = _readable(root)
-        # Away in one step: a cut removal must not leave half a view under its name.
-        aside = repo.layout.view(repo.name, f".old-{tag}")
-        try:
-            repo.vfs.remove_tree(aside)
-            repo.vfs.rename(root, aside)
-            repo.vfs.remove_tree(aside)
-        except (StorageFailed, OSError):  # another member of the group made it
-            if len(tags) == 1:
-                raise
-            continue
-        notes.dropped.add(tag)
-        for status in statuses.values():
-            inode = (status.st_dev, status.st_ino)
-            notes.gone.add(inode)
-            seal = notes.seals.get(inode) or repo.seals.get(inode)
-            if status.st_nlink > 1 and seal and (inode in shared or _fits(seal, status)):
-                shared[inode] = seal
-    again = {(seal.dev, seal.inode): seal for seal in _sealed_again(repo, shared, notes)}
-    notes.gone -= again.keys()
-    notes.seals.update(again)
-
-
-def _readable(root: bytes) -> dict[bytes, os.stat_result]:
-    try:
-        return dict(_walk(root, b""))
-    except OSError:
-        return {}  # what cannot be looked at has no seals worth keeping
-
-
-def _fits(seal: Seal, status: os.stat_result) -> bool:
-    return seal == _seal(status, ObjectId(seal.oid))
-
-
-def _sealed_again(repo: Repository, shared: dict[tuple[int, int], Seal], notes: Notes) -> Iterator[Seal]:
-    """The seals of inodes as other views show them now; the newest view has most of them."""
-    left = dict(shared)
-    if not left:
-        return
-    tags = dict.fromkeys([*notes.used, *(row.tag for row in notes.rows(repo))])
-    for tag in tags:
-        root = os.fsencode(repo.layout.view(repo.name, tag))
-        if not left or tag in notes.dropped or not os.path.isdir(root):
-            continue
-        for status in _readable(root).values():
-            seal = left.pop((status.st_dev, status.st_ino), None)
-            if seal is not None and _fits(seal._replace(ctime_ns=status.st_ctime_ns), status):
-                yield _seal(status, ObjectId(seal.oid))
-
-
-def evict_if_possible(repo: Repository, notes: Notes | None = None) -> None:
-    """Drop views after what was asked is done: what fails now the next command does."""
-    with suppress(StorageError, LockTimeout, NoVersionYet):
-        evict(repo, notes)
-
-
-def evict(repo: Repository, notes: Notes | None = None) -> list[str]:
-    """Drop the views used least recently, down to what the settings keep; never that in force, none in a run or a test.
-
-    Above ``views.keep`` a quarter of it may gather first: to drop several costs little more than to drop one.
-    """
-    in_force, into = versions.current(repo).tag, notes or Notes()
-    rows = [row for row in into.rows(repo) if row.tag != in_force]
-    most = repo.settings.views_keep
-    count = len({row.tag for row in rows} | into.used.keys() | {in_force})
-    if count <= most + most // SLACK and sum(row.own_bytes for row in rows) <= repo.settings.views_max_bytes:
-        return []
-    if leases.is_running(repo) or leases.is_testing(repo):
-        return []
-    kept, total, dropped = 1, 0, []
-    for row in rows:
-        if kept < most and total + row.own_bytes <= repo.settings.views_max_bytes:
-            kept, total = kept + 1, total + row.own_bytes
-        else:
-            dropped.append(row.tag)
-    _drop(repo, dropped, into)
-    if notes is None and into.dropped:
-        into.keep(repo)
-    return sorted(into.dropped)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
-from kaivc import intents, making, retention, reversal, scratch, versions, views
+from kaivc import intents, keeping, making, retention, reversal, scratch, versions
 from kaivc.errors import InvalidName, LockTimeout, NameTaken, StorageError, StorageFailed
 from kaivc.layout import KAI
 from kaivc.names import Exactly, ObjectId, ReflogEntry, RefName, RefUpdate, check_name, current_ref
@@ -263,7 +263,7 @@ class _Collector:
         leftover = [pack.name for pack in planned.store.leftover]
         with intents.landed("what was planned is collected") if op else nullcontext():
             switching.unlink(repo.store, leftover, repo.home.progress)
-        views.evict_if_possible(repo)
+        keeping.evict_if_possible(repo)
         gone = [pack for pack in planned.store.packs if pack.name in going]
         deleted = sum(pack.name in going for pack in planned.store.delete)
         return Done(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaivc import intents, promotion, retention, scratch, snapshots, versions, views
+from kaivc import intents, keeping, promotion, retention, scratch, snapshots, versions
 from kaivc.errors import InvalidName, NoSuchRevision
 from kaivc.movement import MovePlan, landed_before
 from kaivc.names import Actor, ObjectId, Version, check_op_id
@@ -82,7 +82,7 @@ def snapshot_promote(  # noqa: PLR0913 - a keyword for each flag
             return _landed(repo, name, before)
         promoter, at = planned()
         done = _told(repo, promoter, promoter.apply(), at)
-        views.evict_if_possible(repo)
+        keeping.evict_if_possible(repo)
     return done
 
 

@@ -64,6 +64,7 @@ FLOORS = (
             "revisions",
             "findings",
             "drift",
+            "keeping",
             "views",
             "inforce",
             "relocation",

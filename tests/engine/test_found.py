@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kaivc import api, intents, leases, sqlitefiles, views
+from kaivc import api, intents, keeping, leases, sqlitefiles, views
 from kaivc.api import Agent
 from kaivc.errors import (
     ChecksumMismatch,
@@ -585,13 +585,13 @@ def test_a_file_that_changes_while_views_go_is_not_sealed_again(
     agent = make_home(tmp_path / "home", views__keep="2").new("bot")
     two(agent, {"a": b"1", "same": b"s"}, {"a": b"2", "same": b"s"})
     kept = Path(agent.repository.layout.view("bot", "v1.1.0")) / "same"
-    real = views._sealed_again
+    real = keeping._sealed_again
 
     def spoilt(*args: Any) -> Iterator[Seal]:
         spoil(kept, b"evil")
         return real(*args)
 
-    monkeypatch.setattr(views, "_sealed_again", spoilt)
+    monkeypatch.setattr(keeping, "_sealed_again", spoilt)
     commit(agent, {"a": b"3", "same": b"s"}, bump="minor")
     monkeypatch.undo()
     version = agent.show("v1.1.0").version
