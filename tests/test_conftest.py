@@ -1,13 +1,15 @@
 """The ground the tests stand on does hold."""
 
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests import conftest
-from tests.conftest import Ids, require_tool, run_as, without_privileges
+from tests.conftest import ROOT, Ids, require_tool, run_as, without_privileges
 
 
 def test_a_test_sees_nothing_of_the_developers_settings(hermetic: Path) -> None:
@@ -51,3 +53,19 @@ def test_without_privileges_a_closed_directory_is_closed(tmp_path: Path) -> None
     argv = without_privileges(["touch", closed / "file"])
     assert subprocess.run(argv, capture_output=True, check=False).returncode != 0
     assert not list(closed.iterdir())
+
+
+def test_a_signal_reaches_the_programs_that_a_test_starts() -> None:
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        program = subprocess.Popen(["sleep", "60"])
+        program.send_signal(number)
+        assert program.wait(timeout=10) == -number
+
+
+def test_so_it_does_where_the_run_was_started_in_the_background() -> None:
+    """A shell that is not interactive starts its background jobs with SIGINT and SIGQUIT ignored, nohup SIGHUP."""
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "a_signal_reaches", __file__]
+    shell = ["sh", "-c", "trap '' INT QUIT HUP; exec \"$@\"", "sh", *words]
+    done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout

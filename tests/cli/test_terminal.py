@@ -1,5 +1,6 @@
 """What a terminal gets: colours, escapes, a choice, progress; and a reader that leaves early."""
 
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -41,6 +42,19 @@ def test_other_answers_to_the_choice(home: Path, answer: str, code: int, said: s
     done = on_a_terminal(["rollback", "bot"], home, [(PROMPT, answer)], {"NO_COLOR": "1"})
     assert said in done.out
     assert done.code == code
+
+
+def test_who_starts_kai_with_interrupts_ignored_is_obeyed(home: Path) -> None:
+    """As any program does: it was to outlive them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        answers = [(PROMPT, "\x03"), ("^C", "v1.0.0\n")]
+        done = on_a_terminal(["rollback", "bot"], home, answers, {"NO_COLOR": "1"})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "interrupted" not in done.out
+    assert "bot: rollback v1.1.0 -> v1.0.0" in done.out
+    assert done.code == 0
 
 
 def test_a_mistyped_version_on_a_terminal_offers_the_choice_too(home: Path) -> None:
