@@ -21,7 +21,7 @@ from kaivc import __version__
 from kaivc import settings as configuration
 from kaivc import versions as known_versions
 from kaivc.errors import InvalidName, KaiError, NoSuchHome, UnreadablePath
-from kaivc.layout import Layout, find_home
+from kaivc.layout import KAI, Layout, find_home
 from kaivc.names import Actor
 from kaivc.ports import Clock, Progress, silent
 from kaivc.records import dataclass, replace
@@ -41,17 +41,25 @@ if TYPE_CHECKING:
     from kaivc.ops.agent_rename import Renamed
     from kaivc.ops.cat import StoredFile
     from kaivc.ops.checkout import CheckedOut
+    from kaivc.ops.clone import Cloned
     from kaivc.ops.commit import Committed
     from kaivc.ops.diff import Diff
     from kaivc.ops.doctor import Diagnosis
     from kaivc.ops.export import Exported
+    from kaivc.ops.fetch import FetchedAll
     from kaivc.ops.fsck import Fscked
     from kaivc.ops.gc import Collected, GcPlan
     from kaivc.ops.import_ import Imported
     from kaivc.ops.log import History
     from kaivc.ops.ls_tree import TreeListing
     from kaivc.ops.new import AgentMade
+    from kaivc.ops.pull import Pulled
+    from kaivc.ops.push import Pushed
     from kaivc.ops.reflog import Reflog
+    from kaivc.ops.remote_add import RemoteNamed
+    from kaivc.ops.remote_list import RemoteList
+    from kaivc.ops.remote_remove import RemoteRemoved
+    from kaivc.ops.remote_rename import RemoteRenamed
     from kaivc.ops.rev_parse import Parsed
     from kaivc.ops.run import Ran
     from kaivc.ops.show import Shown
@@ -63,6 +71,7 @@ if TYPE_CHECKING:
     from kaivc.ops.status import Status
     from kaivc.ops.verify import Verified
     from kaivc.ops.versions import VersionList
+    from kaivc.remotes.base import Ask, Context
     from kaivc.report import AuditReport
 
 USER_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
@@ -79,6 +88,11 @@ class SystemClock:
     def now_ns(self) -> int:
         """Nanoseconds since the epoch, UTC."""
         return time.time_ns()
+
+
+def nobody(question: str, secret: bool) -> str | None:  # noqa: ARG001 - as ``Ask`` has it
+    """Answers nothing: there is nobody to ask."""
+    return None
 
 
 def open(  # noqa: A001 - kaivc.open
@@ -192,6 +206,53 @@ def init(
 
     made = make(vfs or Vfs(), os.fspath(path), object_format=object_format, shared=shared)
     return open(made.path, environ=environ, actor=actor, clock=clock, vfs=vfs)
+
+
+def clone(  # noqa: PLR0913 - a keyword for each thing that a door hands in
+    url: str,
+    path: str | os.PathLike[str],
+    *,
+    agents: Sequence[str] = (),
+    remote: str = "origin",
+    environ: Mapping[str, str] | None = None,
+    actor: Actor | None = None,
+    clock: Clock | None = None,
+    vfs: Vfs | None = None,
+    progress: Progress = silent,
+    ask: Ask = nobody,
+) -> Cloned:
+    """Make a home at ``path`` of some agents of a remote, or of all; HomeExists or RefusedWorkspace otherwise."""
+    from kaivc import remotelist
+    from kaivc.ops.clone import clone as bring
+    from kaivc.remotes import connect
+
+    environment = dict(os.environ if environ is None else environ)
+    whole = os.path.abspath(url) if remotelist.is_path(remotelist.check_url(url)) else url
+    made: list[Home] = []
+
+    def make(object_format: str) -> OpenHome:
+        init(path, object_format, environ=environment, actor=actor, clock=clock, vfs=vfs).close()
+        made.append(open(path, environ=environment, actor=actor, clock=clock, vfs=vfs, progress=progress))
+        return made[0].opened
+
+    far = connect(_context(environment, progress, actor, ask), whole)
+    try:
+        return bring(far, whole, make, agents=agents, remote=remote)
+    finally:
+        far.close()
+        for home in made:
+            home.close()
+
+
+def _context(environ: Mapping[str, str], progress: Progress, actor: Actor | None, ask: Ask) -> Context:
+    from kaivc.remotes.base import Context
+
+    def open_home(path: str) -> OpenHome:
+        if not os.path.isdir(os.path.join(path, KAI)):
+            raise NoSuchHome(f"there is no home at {path}", hint="look at the path", path=path)
+        return open(path, environ=environ, actor=actor, progress=progress).opened
+
+    return Context(environ, time.sleep, progress, open_home, ask)
 
 
 def _read(path: str) -> bytes | None:
@@ -403,6 +464,83 @@ class Home:
             time=_epoch(self.opened.environ),
             dry_run=dry_run,
         )
+
+    # ------------------------------------------------------------ other homes
+
+    def remote_add(self, name: str, url: str) -> RemoteNamed:
+        """Note a remote: a path, a URL, or a bundle."""
+        from kaivc.ops.remote_add import remote_add
+
+        return remote_add(self.opened, name, url)
+
+    def remotes(self) -> RemoteList:
+        """The remotes, and how far the log of each agent had come there when it was last looked at."""
+        from kaivc.ops.remote_list import remote_list
+
+        return remote_list(self.opened)
+
+    def remote_remove(self, name: str) -> RemoteRemoved:
+        """Forget a remote; versions that came from it stay."""
+        from kaivc.ops.remote_remove import remote_remove
+
+        return remote_remove(self.opened, name)
+
+    def remote_rename(self, old: str, new: str) -> RemoteRenamed:
+        """Give a remote another name."""
+        from kaivc.ops.remote_rename import remote_rename
+
+        return remote_rename(self.opened, old, new)
+
+    def fetch(self, remote: str = "origin", agents: Sequence[str] = (), *, ask: Ask = nobody) -> FetchedAll:
+        """Bring what a remote has of some agents, or of all that both have; only ``refs/remotes/`` moves."""
+        from kaivc.ops.fetch import fetch
+
+        return fetch(self._now(), self._context(ask), remote, agents)
+
+    def pull(
+        self,
+        agent: str,
+        remote: str = "origin",
+        *,
+        reason: str = "",
+        live: bool = False,
+        op_id: str | None = None,
+        ask: Ask = nobody,
+    ) -> Pulled:
+        """Fetch, adopt versions that are not here, and follow the remote's ``current``; makes an agent that is new."""
+        from kaivc.ops.pull import pull
+
+        return pull(self._now(), self._context(ask), remote, agent, reason=reason, live=live, op_id=op_id)
+
+    def push(
+        self,
+        agent: str,
+        remote: str = "origin",
+        *,
+        refs: Sequence[str] = (),
+        delete: Sequence[str] = (),
+        reason: str = "",
+        dry_run: bool = False,
+        op_id: str | None = None,
+        ask: Ask = nobody,
+    ) -> Pushed:
+        """Send versions and ``current``, and the snapshots and backups that ``refs`` name."""
+        from kaivc.ops.push import push
+
+        return push(
+            self._now(),
+            self._context(ask),
+            remote,
+            agent,
+            refs=refs,
+            delete=delete,
+            reason=reason,
+            dry_run=dry_run,
+            op_id=op_id,
+        )
+
+    def _context(self, ask: Ask) -> Context:
+        return _context(self.opened.environ, self.opened.progress, self.opened.actor, ask)
 
     def audit(self, agent: str | None = None, rev: str | None = None, *, expect_head: str | None = None) -> AuditReport:
         """Recompute all versions of all agents, of one, or one version; what differs is in the report."""

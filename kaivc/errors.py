@@ -12,7 +12,9 @@
     │   ├── VersionTaken                      E201
     │   ├── LostRace                          E202        a ref is not what the update expected
     │   ├── LockTimeout                       E203        waited past `lock.wait`
-    │   └── NameTaken                         E204        an agent of that name is there
+    │   ├── NameTaken                         E204        an agent of that name is there
+    │   ├── VersionConflict                   E205        two machines made the same number
+    │   └── Diverged                          E206        `current` is not where it was last fetched
     ├── WorkspaceError                               9
     │   ├── NoSuchHome                        E301
     │   ├── NoSuchAgent                       E302
@@ -37,7 +39,14 @@
     │   ├── MissingSecret                     E321
     │   ├── LinkLost                          E323        the linked directory is gone, or another one
     │   └── InvalidLayout                     E324        a tree to import: file and key
-    ├── TransportError                        E401   10
+    ├── TransportError                        E401   10   could not be reached, or broke off
+    │   ├── NoSuchRemote                      E402
+    │   ├── WrongFormat                       E403        the other side hashes with another function
+    │   ├── RefusedByRemote                   E404        a hook, a limit or a rule over there
+    │   ├── RefusedArrival                    E405        what came is not what a home may hold
+    │   ├── ForkedLog                         E406        a log does not go on from where it was last seen
+    │   ├── CredentialsNeeded                 E407
+    │   └── RefusedUrl                        E408        no scheme that is known, or a secret in it
     └── StorageError                                 11
         ├── StorageFailed                     E901        the disk said no; store unchanged
         ├── NoSpace                           E902
@@ -202,6 +211,29 @@ class NameTaken(NameConflict):
     """
 
     code = "E204"
+
+
+class VersionConflict(NameConflict):
+    """Two machines made a version of the same number, and they differ.
+
+    That version alone stays as it is on both sides; both hashes are said, and everything else went through.
+
+    Next: if yours was never pushed, `kai renumber AGENT@vX` gives it another number; then run the command again.
+    """
+
+    code = "E205"
+
+
+class Diverged(NameConflict):
+    """`current` moved here, or over there, since both were last seen to agree.
+
+    Nothing moves; where it stands on both sides is said.
+
+    Next: `kai fetch`, look at both with `kai log` and `kai diff`, then roll back to the one that is to be in force and
+    run the command again.
+    """
+
+    code = "E206"
 
 
 class WorkspaceError(KaiError):
@@ -480,9 +512,9 @@ class InvalidLayout(WorkspaceError):
 
 
 class TransportError(KaiError):
-    """A remote could not be reached or refused.
+    """A remote could not be reached, broke off, or said what nobody understands.
 
-    What was sent and what was not is said; repeating is safe. Reserved: nothing raises it yet.
+    What was sent and what was not is said; repeating is safe, and goes on from where it ended.
 
     Next: look at the connection, then run the command again.
     """
@@ -490,6 +522,90 @@ class TransportError(KaiError):
     code = "E401"
     exit_code = 10
     http_status = 502
+
+
+class NoSuchRemote(TransportError):
+    """There is no remote of that name.
+
+    Nothing was sent; the nearest names are said.
+
+    Next: `kai remote list` shows those that there are; `kai remote add NAME URL` makes one.
+    """
+
+    code = "E402"
+    http_status = 404
+
+
+class WrongFormat(TransportError):
+    """The other side hashes objects with another function than this home.
+
+    Nothing was sent or taken: a hash of the one means nothing to the other.
+
+    Next: use a remote of this home's format; for a git host of the other one, `kai mirror` keeps a re-encoded copy.
+    """
+
+    code = "E403"
+    http_status = 409
+
+
+class RefusedByRemote(TransportError):
+    """The other side took what was sent and refused to make it count.
+
+    Nothing moved over there, as far as it says; its own words are given.
+
+    Next: do what those words ask for (a smaller file, a right, another branch), then run the command again.
+    """
+
+    code = "E404"
+    http_status = 403
+
+
+class RefusedArrival(TransportError):
+    """What arrived is not what a home may hold: bytes that are not those of their id, a name that is unsafe, a gap.
+
+    Nothing of it is kept, and nothing moved.
+
+    Next: ask who keeps the other side to run `kai fsck` there; if it is whole, it is no home to trust.
+    """
+
+    code = "E405"
+    http_status = 422
+
+
+class ForkedLog(TransportError):
+    """The log of a remote does not go on from where this home last saw it.
+
+    Nothing moved. Somebody put back an older copy of that home, or changed its past.
+
+    Next: find out which; `kai remote remove` and `kai remote add` begin anew with what it says now.
+    """
+
+    code = "E406"
+    http_status = 409
+
+
+class CredentialsNeeded(TransportError):
+    """The other side wants to know who asks, and no credentials were found, or those found were refused.
+
+    Nothing was sent.
+
+    Next: put a token into git's credential helper, `~/.netrc` or KAI_TOKEN, or run the command on a terminal.
+    """
+
+    code = "E407"
+    http_status = 401
+
+
+class RefusedUrl(TransportError):
+    """A remote's URL has a scheme that is not known, holds a password, or could be taken for an option.
+
+    Nothing was noted or sent.
+
+    Next: use a path, ssh://, https://, http://, git:// or file://, and keep secrets in a credential helper.
+    """
+
+    code = "E408"
+    http_status = 400
 
 
 class StorageError(KaiError):
@@ -577,6 +693,17 @@ class InternalError(StorageError):
     """
 
     code = "E999"
+
+
+def by_code(code: str) -> type[KaiError] | None:
+    """The error of a code, as another process told it; None if this release knows none."""
+    todo: list[type[KaiError]] = [KaiError]
+    while todo:
+        kind = todo.pop()
+        if kind.code == code and "code" in vars(kind):
+            return kind
+        todo += kind.__subclasses__()
+    return None
 
 
 class hit:  # noqa: N801 - read as a function, and entered for every object, so no generator

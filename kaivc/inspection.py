@@ -72,7 +72,7 @@ def agent(repo: Repository, db: sqlite3.Connection, row: AgentRow) -> Inspected:
     said = attributed(check, walk)
     for look in (views, in_force, rollback_log, unfinished):
         said += _looked(repo, look)
-    labels = tuple(root.label for root in found if root.is_tag)
+    labels = tuple(root.label for root in found if root.ref.startswith(tags_prefix(repo.name)))
     return Inspected(repo.name, labels, check.objects, check.size, check.ops, check.head.hex(), tuple(said))
 
 

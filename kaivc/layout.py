@@ -6,6 +6,7 @@
       .kai/catalog.sqlite  .kai/packs/AGENT/NAME.pack  .kai/config.yaml  .kai/local.yaml
       .kai/locks/AGENT.lock  .kai/locks/AGENT.lease  .kai/locks/AGENT.gc  .kai/locks/AGENT.tests
       .kai/log  .kai/log.1
+      .kai/access.json  .kai/remotes.yaml  .kai/incoming/AGENT/ID.parcel  .kai/seen/REMOTE/AGENT.json
       .kai/tmp/  .kai/staging/AGENT/OP/  .kai/displaced/AGENT/OP/  .kai/removed/AGENT/
       AGENT/workspace/  AGENT/versions/vX.Y.Z/  AGENT/current  AGENT/rollback.log  AGENT/snapshot_temp/ID.json
 """
@@ -108,6 +109,24 @@ class Layout:
     def testing(self, agent: str) -> str:
         """What tests of snapshots hold: their views stay."""
         return f"{self.locks}/{agent}.tests"
+
+    @property
+    def access(self) -> str:
+        """Who may what: tokens, and rules for users of this machine."""
+        return f"{self.kai}/access.json"
+
+    @property
+    def remotes(self) -> str:
+        """The names and URLs of remotes."""
+        return f"{self.kai}/remotes.yaml"
+
+    def seen(self, remote: str, agent: str = "") -> str:
+        """Where the log of an agent stood when a remote was last looked at; the directory of all for none."""
+        return f"{self.kai}/seen/{remote}/{agent}.json" if agent else f"{self.kai}/seen/{remote}"
+
+    def incoming(self, agent: str, name: str = "") -> str:
+        """A parcel that is arriving; the directory of all for none."""
+        return f"{self.kai}/incoming/{agent}/{name}.parcel" if name else f"{self.kai}/incoming/{agent}"
 
     def staging(self, agent: str, op: str = "") -> str:
         """Files of an operation, complete, waiting to be renamed into the workspace."""

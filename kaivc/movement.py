@@ -23,7 +23,7 @@ from kaivc.sqlitefiles import Guards
 from kaivc.storage import caches, journal
 from kaivc.storage.journal import Op
 from kaivc.storage.writer import StoreWriter
-from kaivc.trees import Files
+from kaivc.trees import Files, show
 from kaivc.versions import AgentVersion, Draft
 from kaivc.views import View, ViewDamaged
 
@@ -138,7 +138,9 @@ class Mover:
         with self._corrupt():
             self._check_target()
         plan = self._plan(capture, capturer)
-        return self._describe(capture, plan, self._dirty(capture, plan))
+        dirty = self._dirty(capture, plan)
+        self._require_saved(capture, plan, dirty)
+        return self._describe(capture, plan, dirty)
 
     def apply(self) -> MovePlan:
         """Do it; typed errors before the transaction leave everything as it was."""
@@ -149,6 +151,7 @@ class Mover:
             StoreWriter(repo.store) as writer,
             Guards(repo.settings.lock_wait, repo.home.sleep) as guards,
         ):
+            self._bring(writer)
             capturer = self._capturer(writer)
             capture = self._capture(capturer)
             with self._corrupt():
@@ -161,6 +164,7 @@ class Mover:
                 capture.left_out.append(f"the views of {', '.join(mended)} shared a damaged file: see `kai verify`")
             if self._is_there_already(plan):
                 return self._describe(capture, plan, dirty)
+            self._require_saved(capture, plan, dirty)
             workspace.check_space(repo, plan)
             with self._corrupt():
                 workspace.stage(repo, plan)
@@ -177,6 +181,13 @@ class Mover:
         return self._move.undoes is None and (to is None or to.oid == self._left.oid) and not plan
 
     # ------------------------------------------------------------ prepare
+
+    def _bring(self, writer: StoreWriter) -> None:
+        """Add what the target needs, if the store does not have it yet."""
+
+    def _beside(self) -> list[RefUpdate]:
+        """What moves together with ``current``."""
+        return []
 
     def _capturer(self, writer: StoreWriter | None) -> Capturer:
         sink = writer or HashSink(self._repo.home.format)
@@ -273,6 +284,25 @@ class Mover:
         lost |= {path for path, entry in plan.left.items() if self._left_files.get(path) != entry}
         return tuple(sorted(lost))
 
+    def _require_saved(self, capture: Capture, plan: RestorePlan, dirty: tuple[bytes, ...]) -> None:
+        """Raise ChecksumMismatch if the backup would name damaged bytes, whose only good copy is to be overwritten.
+
+        What the index names already is not stored again: that is read back.
+        """
+        going = {write.path for write in plan.writes} | set(plan.removes)
+        for path in sorted(going.intersection(dirty) & capture.files.keys()):
+            oid = capture.files[path].oid
+            try:
+                if self._repo.store.contains(oid):
+                    self._repo.store.check(oid)
+            except ChecksumMismatch as error:
+                raise ChecksumMismatch(
+                    f"{show(path)} would be overwritten, and what the store has of it is damaged: {error.what}",
+                    unchanged="nothing moved",
+                    hint="`kai fsck --repair` takes its bytes from the workspace; then run the command again",
+                    path=show(path),
+                ) from error
+
     # ------------------------------------------------------------ bytes and names
 
     def _land(self, writer: StoreWriter, capture: Capture, plan: RestorePlan, dirty: tuple[bytes, ...]) -> MovePlan:
@@ -280,7 +310,7 @@ class Mover:
         now = repo.home.clock.now_ns()
         seq = repo.row().op_seq + 1
         number = seq if dirty and plan else None
-        updates = []
+        updates = self._beside()
         if move.to is not None:
             updates.append(
                 RefUpdate(current_ref(repo.name), Exactly(self._left.oid), move.to.oid, repo.home.actor, move.reason)

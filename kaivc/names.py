@@ -184,6 +184,25 @@ def heads_prefix(agent: str) -> str:
     return f"refs/heads/{agent}/"
 
 
+def remote_prefix(remote: str) -> str:
+    """What every ref of a remote begins with, as it was last fetched."""
+    return f"refs/remotes/{remote}/"
+
+
+def withdrawn_ref(agent: str, version: Version) -> RefName:
+    """The tag of a version that was given another number, kept under its old one."""
+    return RefName(f"refs/kai/withdrawn/{agent}/{version.tag}")
+
+
+_TAG_REF = re.compile(r"refs/(?:tags|remotes/[^/]+/tags|kai/withdrawn)/(.+)\Z", re.DOTALL)
+
+
+def tag_name(ref: str) -> str | None:
+    """What the tag object says that a ref points at, ``AGENT/vX.Y.Z``; None for a ref that is no tag's."""
+    match = _TAG_REF.match(ref)
+    return match[1] if match else None
+
+
 # ---------------------------------------------------------------- ref updates
 
 

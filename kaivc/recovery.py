@@ -10,7 +10,7 @@ from functools import partial
 from kaivc import versions
 from kaivc.errors import KaiError
 from kaivc.healing import Donors, tag_of
-from kaivc.names import tags_prefix
+from kaivc.names import tag_name, tags_prefix
 from kaivc.repository import OpenHome
 from kaivc.stock import Source, Stock
 from kaivc.storage.bases import DEEPEST
@@ -99,7 +99,7 @@ class Recovery:
 
     def _tag_again(self, stock: Stock, wanted: bytes, ref: str) -> bytes | None:
         """A tag says what its commit says: made again, it has the same id."""
-        name = ref.removeprefix("refs/tags/")
+        name = tag_name(ref) or ""
         for target in self._commits(stock):
             with suppress(KaiError):
                 commit = decode_commit(stock.read(target), stock.format.width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kaivc.healing import Donor
+from kaivc.names import tag_name
 from kaivc.records import dataclass, field
 from kaivc.storage.gather import AgentFacts, Place, PlaceReader
 from kaivc.storage.gitobjects import (
@@ -93,7 +94,7 @@ class Stock:
         missing: dict[bytes, tuple[int, str]] = {}
         seen: set[bytes] = set()
         todo = [
-            (oid, int(Kind.TAG if name.startswith("refs/tags/") else Kind.COMMIT), name) for name, oid in refs.items()
+            (oid, int(Kind.COMMIT if tag_name(name) is None else Kind.TAG), name) for name, oid in refs.items()
         ]
         while todo:
             oid, kind, ref = todo.pop()

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from kaivc import findings, materialise, trees, versions
 from kaivc.errors import KaiError
 from kaivc.findings import Finding
 from kaivc.manifest import FileClass
-from kaivc.names import ObjectId, current_ref, heads_prefix, tags_prefix
+from kaivc.names import ObjectId, current_ref, heads_prefix, tag_name, tags_prefix
 from kaivc.records import replace
 from kaivc.repository import Repository
 from kaivc.storage.damage import Damage
@@ -34,6 +34,13 @@ SHOWN = 200
 ProblemOf = Callable[[ObjectId], Damage | None]
 
 
+class Known(Protocol):
+    """Objects that need not be followed: they are whole, with all that they lead to."""
+
+    def has(self, oid: bytes, kind: Kind) -> bool:
+        """Whether an object of that kind is one of them."""
+
+
 class Root(NamedTuple):
     """A ref that versions are found by; ``label`` as ``v1.2.0``, ``backups/7``, ``current``."""
 
@@ -44,7 +51,7 @@ class Root(NamedTuple):
     @property
     def is_tag(self) -> bool:
         """Whether it names a tag object."""
-        return self.ref.startswith("refs/tags/")
+        return tag_name(self.ref) is not None
 
 
 def roots(agent: str, refs: Mapping[str, bytes]) -> list[Root]:
@@ -64,11 +71,21 @@ def roots(agent: str, refs: Mapping[str, bytes]) -> list[Root]:
 class Walk:
     """What is reachable from some roots, each object looked at once.
 
-    ``problem_of`` says what is wrong with an object, None if it is whole; without it each one is re-hashed.
+    ``problem_of`` says what is wrong with an object, None if it is whole; without it each one is re-hashed. What is
+    ``known`` is not followed. In what came from ``abroad`` a link that leads out is bad in a backup too.
     """
 
-    def __init__(self, repo: Repository, problem_of: ProblemOf | None = None) -> None:
+    def __init__(
+        self,
+        repo: Repository,
+        problem_of: ProblemOf | None = None,
+        known: Known | None = None,
+        *,
+        abroad: bool = False,
+    ) -> None:
         self._repo = repo
+        self._trusted = known
+        self._abroad = abroad
         repo.store.forget()
         self._problem_of = problem_of or self._rehash
         self._known: dict[bytes, Damage | None] = {}
@@ -116,7 +133,7 @@ class Walk:
         return self.commit(root.label, root.oid)
 
     def _tagged(self, root: Root) -> Commit | None:
-        if not self._object(root.oid, root.label, None):
+        if not self._is_trusted(root.oid, Kind.TAG) and not self._object(root.oid, root.label, None):
             return None
         try:
             data = self._repo.store.read(root.oid, Kind.TAG)
@@ -133,7 +150,7 @@ class Walk:
 
     def _compare(self, root: Root, tag: Tag) -> None:
         """The tag says what its ref, and its commit, say."""
-        name = root.ref.removeprefix("refs/tags/")
+        name = tag_name(root.ref)
         if tag.name != name:
             self._say("tag", f"the tag of {name} says that it is {tag.name!r:.120}", root.label, object=root.oid.hex())
         try:
@@ -141,7 +158,7 @@ class Walk:
         except KaiError:
             return  # said of the commit
         told = {
-            "the version": (root.label, f"v{version.version}"),
+            "the version": ((name or "").rsplit("/", 1)[-1], f"v{version.version}"),
             "the tagger": (version.author, tag.who),
             "the time": (version.created, versions.rfc3339(tag.time)),
             "the message": (version.notes.strip("\n"), tag.message.strip("\n")),
@@ -156,7 +173,7 @@ class Walk:
     def commit(self, label: str, oid: ObjectId) -> Commit | None:
         """Follow a commit to its files, and compare what it says of itself with them; None if it cannot be read."""
         self._walked.add(oid)
-        if not self._object(oid, label, None):
+        if self._is_trusted(oid, Kind.COMMIT) or not self._object(oid, label, None):
             return None
         try:
             commit = self._repo.store.commit(oid)
@@ -169,7 +186,7 @@ class Walk:
         if self._tree(label, commit.tree, b"", 0):
             try:
                 files = trees.flatten(self._repo.store, commit.tree)
-                is_backup = versions.of_commit(self._repo.name, oid, commit).is_backup
+                is_backup = versions.of_commit(self._repo.name, oid, commit).is_backup and not self._abroad
                 materialise.check_tree_links(self._repo.store, files, backup=is_backup)
             except KaiError as error:
                 self._say("commit", error.what, label, object=oid.hex())
@@ -221,7 +238,7 @@ class Walk:
 
     def _tree(self, label: str, oid: ObjectId, prefix: bytes, depth: int) -> bool:
         """Follow a tree; whether all below it is whole."""
-        if oid in self._clean:
+        if oid in self._clean or self._is_trusted(oid, Kind.TREE):
             return True
         self._again[oid] = self._again.get(oid, 0) + 1
         if self._again[oid] > MANY:
@@ -247,6 +264,8 @@ class Walk:
         return whole
 
     def _file(self, oid: ObjectId, label: str, path: bytes) -> bool:
+        if self._is_trusted(oid, Kind.BLOB):
+            return True
         if not self._object(oid, label, path):
             return False
         if oid not in self._files:
@@ -256,6 +275,9 @@ class Walk:
                 return False
             self._files.add(oid)
         return True
+
+    def _is_trusted(self, oid: ObjectId, kind: Kind) -> bool:
+        return self._trusted is not None and self._trusted.has(oid, kind)
 
     def _object(self, oid: ObjectId, label: str, path: bytes | None) -> bool:
         if oid not in self._known:

@@ -80,6 +80,9 @@ def _land(repo: Repository, new: str, reason: str) -> tuple[Landed, int]:
         actor = repo.home.actor
         updates = [RefUpdate(name, Exactly(refs[name]), None, actor, reason) for name in moves]
         updates += [RefUpdate(moves[name], Absent(), oid, actor, reason) for name, oid in targets.items()]
+        # Over there it keeps its name: what was known of that agent is not of this one.
+        gone = [name for name in refs if name.startswith("refs/remotes/")]
+        updates += [RefUpdate(name, Exactly(refs[name]), None, actor, reason) for name in gone]
         op = Op(journal.RENAME, repo.new_op_id(), str(actor), repo.home.clock.now_ns(), reason)
         writer.sync()
         relocation.link_packs(repo, new)  # one may be new

@@ -220,6 +220,12 @@ def ops(catalog: Catalog, agent: int) -> list[OpRow]:
     return [OpRow(*row) for row in rows]
 
 
+def ops_behind(catalog: Catalog, agent: int, seq: int, limit: int) -> list[OpRow]:
+    """The records of the chain behind a number, oldest first."""
+    sql = "SELECT seq, digest, payload, pack, offset FROM ops WHERE agent = ? AND seq > ? ORDER BY seq LIMIT ?"
+    return [OpRow(*row) for row in catalog.rows(sql, (agent, seq, limit))]
+
+
 def op_packed(db: sqlite3.Connection, agent: int, seq: int, pack: int, offset: int) -> None:
     """Note that a pack holds an op record."""
     db.execute(

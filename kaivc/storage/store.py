@@ -19,6 +19,7 @@ from kaivc.records import dataclass
 from kaivc.settings import Settings
 from kaivc.storage import bases, blocks, index
 from kaivc.storage.bases import Contents, Found, Link
+from kaivc.storage.blocks import Member
 from kaivc.storage.catalog import Catalog
 from kaivc.storage.chunking import MAX_CHUNK, MIN_CHUNK, chunk_id, zeros_id
 from kaivc.storage.gitobjects import (
@@ -336,6 +337,19 @@ class ObjectStore:
         if stated != (row.kind, row.size, row.length) or row.base is not None:
             raise _another_record(row)
         return found
+
+    def op_record(self, pack: int, offset: int) -> bytes:
+        """The op record at a place; ChecksumMismatch if there is none."""
+        row = ObjectRow(b"", RecordKind.OP, pack, offset, 0, 0)
+        reader = self._reader(row)
+        header = reader.header(offset)
+        if header.kind != RecordKind.OP:
+            raise _another_record(row)
+        return reader.payload(header)
+
+    def members(self, row: ObjectRow) -> tuple[Member, ...]:
+        """The objects of the block that an object lies in."""
+        return self._reader(row).header(row.offset).members
 
     def link(self, oid: bytes) -> Link | None:
         """A stored object as one that may be a base."""

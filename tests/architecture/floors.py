@@ -96,8 +96,17 @@ FLOORS = (
             "copying",
             "forking",
             "folders",
-            "receiving",
             "wire",
+            "remotelist",
+            "parcels",
+            "incoming",
+            "receiving",
+            "landing",
+            "gitarrival",
+            "gitpacks",
+            "roles",
+            "access",
+            "serving",
         ),
         Own.EARLIER,
     ),
@@ -121,6 +130,7 @@ class Socket:
 
 
 SOCKETS = {
+    "remotes": Socket(parts=("base", "homes", "tracking")),
     "diff": Socket(parts=("model", "quoting", "myers", "matching"), joins=("patch",)),
     "sandboxes": Socket(
         parts=(

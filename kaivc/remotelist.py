@@ -1,0 +1,238 @@
+"""Remotes by name, as ``.kai/remotes.yaml`` has them, and where their logs stood when they were last looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from urllib.parse import urlsplit
+
+from kaivc import links
+from kaivc.errors import InvalidSettings, NameTaken, NoSuchRemote, RefusedUrl
+from kaivc.names import check_name, is_name, nearest
+from kaivc.records import dataclass
+from kaivc.repository import OpenHome
+
+SCHEMES = frozenset(["ssh", "http", "https", "git", "file", "git+ssh", "git+http", "git+https", "git+file"])
+MAX_URL = 4096
+MAX_FILE = 1 << 20
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?!/)")
+
+
+@dataclass(frozen=True)
+class Known:
+    """A remote that has a name."""
+
+    name: str
+    url: str
+
+
+def check_url(url: str) -> str:
+    """Return a URL or path that a remote may have; RefusedUrl otherwise."""
+    why = hint = ""
+    scheme = _SCHEME.match(url)
+    if not url or len(url) > MAX_URL or not url.isprintable():
+        why, hint = "is empty, overlong, or holds control characters", "look at what was typed"
+    elif url.startswith("-"):
+        why, hint = "begins with a dash, and would be taken for an option", "put ./ before a path that begins so"
+    elif scheme and scheme[1].lower() not in SCHEMES:
+        why, hint = f"has the scheme {scheme[1]!r}", f"use a path, or one of {', '.join(sorted(SCHEMES))}"
+    elif "::" in url.split("/", 1)[0]:
+        why, hint = "names a helper program of git's", "use a path, or a URL with a scheme"
+    elif scheme:
+        why, hint = _why_refused(url)
+    if why:
+        raise RefusedUrl(f"{_shown(url)} {why}", unchanged="nothing was noted or sent", hint=hint)
+    return url
+
+
+def _why_refused(url: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(url)
+        host, secret = parts.hostname, parts.password
+        _ = parts.port
+    except ValueError:
+        return "cannot be read", "write it as scheme://host/path"
+    if secret is not None:
+        return "holds a password", "leave it out: it is asked for, or taken from git's credential helper or ~/.netrc"
+    is_file = parts.scheme in ("file", "git+file")
+    if not is_file and (not host or host.startswith("-") or (parts.username or "").startswith("-")):
+        return "names no host", "write it as scheme://host/path"
+    if parts.query or parts.fragment:
+        return "has a query or a fragment", "leave out what comes from '?' or '#' on"
+    return "", ""
+
+
+def _shown(url: str) -> str:
+    """A URL without what may be a secret."""
+    cleaned = re.sub(r"//[^/@]*@", "//", url[:200])
+    return repr(re.sub(r"[?#].*", "", cleaned))
+
+
+def shown(url: str) -> str:
+    """A URL as it is said to people."""
+    return re.sub(r"//[^/@]*:[^/@]*@", "//", url)
+
+
+def is_git(url: str) -> bool:
+    """Whether git's own protocol is spoken there: by its scheme, its form, or a path that ends in ``.git``."""
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        return _is_git_path(url) if is_path(url) else True
+    kind = scheme[1].lower()
+    if kind.startswith("git"):
+        return True
+    path = urlsplit(url).path
+    return _is_git_path(path) if kind == "file" else path.rstrip("/").endswith(".git")
+
+
+def is_path(url: str) -> bool:
+    """Whether it is a path of this machine, and no URL."""
+    return _SCHEME.match(url) is None and (url.startswith(("/", ".")) or not _SCP.match(url))
+
+
+def _is_git_path(path: str) -> bool:
+    """Whether a directory of this machine is a repository of git's, bare or not."""
+    if os.path.isdir(os.path.join(path, ".kai")):
+        return False
+    inner = os.path.join(path, ".git")
+    return any(os.path.isdir(os.path.join(it, "objects")) for it in (path, inner)) or path.rstrip("/").endswith(".git")
+
+
+BUNDLE = b"KAIBNDL\1"
+"""What a bundle begins with; the last byte is its format."""
+
+
+def is_bundle(path: str) -> bool:
+    """Whether a file of this machine is a bundle."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(BUNDLE)) == BUNDLE
+    except OSError:
+        return False
+
+
+# ---------------------------------------------------------------- names
+
+
+def known(home: OpenHome) -> dict[str, Known]:
+    """All remotes, by name; InvalidSettings for a file that cannot be read."""
+    path = home.layout.remotes
+    if not os.path.exists(path):
+        return {}
+    import yaml  # noqa: PLC0415 - 16 ms that only a remote needs
+
+    try:
+        with open(path, "rb") as file:
+            document = yaml.safe_load(file.read(MAX_FILE))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _unreadable(path) from error
+    listed = document.get("remotes") if isinstance(document, dict) else None
+    if not isinstance(listed, dict):
+        raise _unreadable(path)
+    found = {}
+    for name, it in listed.items():
+        url = it.get("url") if isinstance(it, dict) else None
+        if not is_name(name) or not isinstance(url, str):
+            raise _unreadable(path)
+        found[name] = Known(name, check_url(url))
+    return dict(sorted(found.items()))
+
+
+def _unreadable(path: str) -> InvalidSettings:
+    return InvalidSettings(
+        f"{path} does not list remotes",
+        hint="mend it, or remove it and add the remotes again with `kai remote add`",
+        path=path,
+    )
+
+
+def find(home: OpenHome, name: str) -> Known:
+    """The remote of a name; NoSuchRemote with the nearest names."""
+    listed = known(home)
+    if name not in listed:
+        close = nearest(name, list(listed))
+        hint = f"did you mean {', '.join(close)}?" if close else "`kai remote add NAME URL` makes one"
+        raise NoSuchRemote(f"there is no remote {name!r:.100}", hint=hint, name=name[:100], nearest=close)
+    return listed[name]
+
+
+def add(home: OpenHome, name: str, url: str) -> Known:
+    """Note a remote; NameTaken if there is one of that name."""
+    check_name("remote", name)
+    found = Known(name, check_url(url))
+    with _held(home):
+        listed = known(home)
+        if name in listed:
+            raise NameTaken(
+                f"there is a remote {name!r} already: {shown(listed[name].url)}",
+                unchanged="nothing was noted",
+                hint="choose another name, or `kai remote remove` that one",
+                name=name,
+            )
+        _write(home, {**listed, name: found})
+    return found
+
+
+def change(home: OpenHome, name: str, to: str | None) -> Known:
+    """Rename a remote, or forget it for None, with what is known of its logs; what it was."""
+    with _held(home):
+        found = find(home, name)
+        listed = {key: it for key, it in known(home).items() if key != name}
+        if to is not None:
+            check_name("remote", to)
+            if to in listed:
+                raise NameTaken(f"there is a remote {to!r} already", unchanged="nothing was renamed", name=to)
+            listed[to] = Known(to, found.url)
+        _write(home, listed)
+        here = home.layout.seen(name)
+        if os.path.isdir(here):
+            if to is None:
+                home.vfs.remove_tree(here)
+            else:
+                home.vfs.remove_tree(home.layout.seen(to))
+                home.vfs.rename(here, home.layout.seen(to))
+    return found
+
+
+def _held(home: OpenHome) -> AbstractContextManager[None]:
+    return links.held(home.vfs, home.layout, home.sleep, home.settings.lock_wait)
+
+
+def _write(home: OpenHome, listed: Mapping[str, Known]) -> None:
+    import yaml  # noqa: PLC0415 - as above
+
+    document = {"remotes": {name: {"url": it.url} for name, it in sorted(listed.items())}}
+    home.vfs.replace(home.layout.remotes, yaml.safe_dump(document, sort_keys=True, allow_unicode=True).encode())
+
+
+# ---------------------------------------------------------------- logs that were seen
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Where an agent's log stood over there, and in which home."""
+
+    home: str
+    seq: int
+    digest: bytes
+
+
+def seen(home: OpenHome, remote: str, agent: str) -> Seen | None:
+    """What was seen last; None if nothing was, or the note is damaged."""
+    try:
+        with open(home.layout.seen(remote, agent), "rb") as file:
+            note = json.loads(file.read(4096))
+        return Seen(str(note["home"]), int(note["seq"]), bytes.fromhex(note["digest"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def note_seen(home: OpenHome, remote: str, agent: str, now: Seen) -> None:
+    """Keep what was seen."""
+    home.vfs.make_dirs(home.layout.seen(remote), home.dir_mode)
+    document = {"home": now.home, "seq": now.seq, "digest": now.digest.hex()}
+    home.vfs.replace(home.layout.seen(remote, agent), json.dumps(document).encode())

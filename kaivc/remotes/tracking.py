@@ -1,0 +1,394 @@
+"""What this home knows of a remote: its refs as last fetched, its log as last seen; what a push and a pull would do.
+
+``refs/remotes/R/heads/AGENT/...`` and ``refs/remotes/R/tags/AGENT/vX`` are the refs of R as they were last fetched from
+it or pushed to it. Nothing else of the agent moves when they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kaivc import landing, making, remotelist
+from kaivc.errors import Diverged, ForkedLog, InvalidName, NoSuchAgent, VersionConflict, WrongFormat
+from kaivc.landing import Arrival, Arrived
+from kaivc.names import (
+    Absent,
+    Exactly,
+    ObjectId,
+    RefName,
+    RefUpdate,
+    Version,
+    current_ref,
+    remote_prefix,
+    tags_prefix,
+)
+from kaivc.records import dataclass
+from kaivc.remotelist import Seen
+from kaivc.remotes.base import Can, Remote
+from kaivc.repository import OpenHome, Repository
+from kaivc.storage.chain import read_op
+from kaivc.storage.gitobjects import Kind, MalformedObject
+from kaivc.storage.journal import GENESIS
+from kaivc.wire import MAX_IDS, Head, Update
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one ref over there; ids in hex, None for not there."""
+
+    ref: str
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One number, two versions; commits in hex."""
+
+    version: str
+    ours: str
+    theirs: str
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a fetch found of one agent. ``seq`` is the number of the newest entry of the remote's log, 0 for none."""
+
+    agent: str
+    remote: str
+    changes: tuple[Change, ...]
+    conflicts: tuple[Conflict, ...]
+    objects: int
+    seq: int
+
+
+def tracked(remote: str, ref: str) -> RefName:
+    """The ref that says where one of a remote's was last seen."""
+    return RefName(remote_prefix(remote) + ref.removeprefix("refs/"))
+
+
+def tracked_refs(repo: Repository, remote: str) -> dict[str, ObjectId]:
+    """The refs of an agent as the remote had them, by the names that they have there."""
+    prefix = remote_prefix(remote)
+    return {"refs/" + name.removeprefix(prefix): oid for name, oid in repo.refs(prefix).items()}
+
+
+# ---------------------------------------------------------------- looking
+
+
+def require_format(home: OpenHome, remote: Remote, name: str) -> None:
+    """Raise WrongFormat unless the remote hashes as this home does."""
+    if remote.object_format != home.format.name:
+        raise WrongFormat(
+            f"{name} hashes with {remote.object_format}, this home with {home.format.name}",
+            unchanged="nothing was sent or taken",
+            hint=f"`kai clone` makes a home of its format; `kai mirror {name} --object-format "
+            f"{remote.object_format}` keeps a re-encoded copy there",
+        )
+
+
+def look(home: OpenHome, name: str, remote: Remote, agent: str) -> Head:
+    """Where an agent stands over there, once its log is known to go on from where it was last seen.
+
+    ForkedLog otherwise, RefusedArrival's relatives for what is no log.
+    """
+    require_format(home, remote, name)
+    head = remote.head(agent)
+    last = remotelist.seen(home, name, agent)
+    if Can.LOG in remote.can and last is not None:
+        check_log(remote, name, head, last)
+    return head
+
+
+def check_log(remote: Remote, name: str, head: Head, last: Seen) -> int:
+    """How many entries came since; ForkedLog unless they come after the one that was last seen."""
+    if remote.home != last.home:
+        raise _forked(name, head.agent, f"another home is there now: {remote.home:.32}, not {last.home:.32}")
+    if head.seq < last.seq:
+        raise _forked(name, head.agent, f"its log ends with entry {head.seq}; entry {last.seq} was seen")
+    digest, seq = last.digest, last.seq
+    if head.seq > seq:
+        for record in remote.log(head.agent, seq):
+            try:
+                op = read_op(record)
+            except MalformedObject as error:
+                raise _forked(name, head.agent, error.what) from error
+            if op.prev != digest or op.seq != seq + 1:
+                raise _forked(name, head.agent, f"entry {seq + 1} does not come after the entry {seq} that was seen")
+            digest, seq = op.digest, op.seq
+            if seq == head.seq:
+                break
+    if (seq, digest) != (head.seq, head.digest):
+        raise _forked(name, head.agent, f"its entry {head.seq} is another than its log leads to")
+    return head.seq - last.seq
+
+
+def _forked(name: str, agent: str, why: str) -> ForkedLog:
+    return ForkedLog(
+        f"the log of {agent} at {name} does not go on from where it was last seen: {why}",
+        unchanged="nothing moved",
+        hint="was an older copy of that home put back? Ask who keeps it; "
+        f"`kai remote remove {name}` and `kai remote add` begin anew with what it says now",
+        agent=agent,
+        remote=name,
+    )
+
+
+def note(home: OpenHome, name: str, remote: Remote, head: Head) -> None:
+    """Keep where a log stood."""
+    if Can.LOG in remote.can:
+        remotelist.note_seen(home, name, head.agent, Seen(remote.home, head.seq, head.digest or GENESIS))
+
+
+# ---------------------------------------------------------------- fetch
+
+
+def haves(repo: Repository) -> list[bytes]:
+    """What the agent has, by the commits that refs name, those that matter first."""
+    refs = repo.refs("refs/")
+    newest: list[bytes] = [oid for _, oid in sorted(refs.items(), key=lambda it: not it[0].endswith("/current"))]
+    return list(dict.fromkeys(newest))[:MAX_IDS]
+
+
+def fetch(repo: Repository, name: str, remote: Remote, reason: str = "") -> Fetched:
+    """Bring what the remote has of an agent, and note where its refs are. Only ``refs/remotes/NAME/`` moves."""
+    home = repo.home
+    head = look(home, name, remote, repo.name)
+    theirs = {ref: oid for ref, oid in head.refs.items() if landing.may_travel(repo.name, ref)}
+    before = tracked_refs(repo, name)
+    moves = [(ref, before.get(ref), oid) for ref, oid in theirs.items() if before.get(ref) != oid]
+    gone = [(ref, oid, None) for ref, oid in before.items() if ref not in theirs]
+    for ref, old, new in moves:
+        if ref.startswith(tags_prefix(repo.name)) and old is not None and new is not None:
+            raise _moved_version(repo, name, ref, old, new)
+    objects = 0
+    if moves or gone:
+        moved = [(tracked(name, ref), old, new) for ref, old, new in [*moves, *gone]]
+        why = reason or f"fetch from {name}"
+        updates = landing.updates_of(moved, home.actor, why)
+        arrival = Arrival("fetch", repo.new_op_id(), home.actor, why, updates)
+        tips = {ref: new for ref, _, new in moves}
+        if moves:
+            with remote.bring(repo, list(dict.fromkeys(tips.values())), haves(repo)) as arrived:
+                objects = landing.land(repo, arrived, arrival, tips, repo.refs("refs/").values()).objects
+                arrived.discard()
+        else:
+            landing.land(repo, None, arrival, {}, None)
+    note(home, name, remote, head)
+    changes = tuple(
+        Change(ref, old.hex() if old else None, new.hex() if new else None) for ref, old, new in [*moves, *gone]
+    )
+    return Fetched(repo.name, name, changes, conflicts(repo, theirs), objects, head.seq)
+
+
+def _moved_version(repo: Repository, name: str, ref: str, old: bytes, new: bytes) -> VersionConflict:
+    number = ref.removeprefix(tags_prefix(repo.name))
+    return VersionConflict(
+        f"{repo.name}@{number} at {name} is another version than when it was last fetched: {new.hex()[:12]}, "
+        f"it was {old.hex()[:12]}",
+        unchanged="nothing moved",
+        hint="a version never moves: ask who keeps that home",
+        ref=ref,
+        was=old.hex(),
+        found=new.hex(),
+    )
+
+
+def conflicts(repo: Repository, theirs: Mapping[str, bytes]) -> tuple[Conflict, ...]:
+    """The numbers that stand for one version here and for another over there."""
+    prefix = tags_prefix(repo.name)
+    ours = repo.refs(prefix)
+    found = []
+    for ref, oid in sorted(theirs.items()):
+        mine = ours.get(RefName(ref)) if ref.startswith(prefix) else None
+        if mine is not None and mine != oid:
+            found.append(Conflict(ref.removeprefix(prefix), _commit(repo, mine), _commit(repo, oid)))
+    return tuple(found)
+
+
+def _commit(repo: Repository, oid: bytes) -> str:
+    """The commit that a tag names, if it is here; else the tag's own id."""
+    row = repo.store.find(oid)
+    if row is None or row.kind != Kind.TAG:
+        return oid.hex()
+    return repo.store.tag(ObjectId(oid)).target.hex()
+
+
+def conflict_error(agent: str, remote: str, found: Iterable[Conflict], rest: str) -> VersionConflict:
+    """The error for numbers that were taken twice; ``rest`` is what became of all else."""
+    listed = list(found)
+    first = listed[0]
+    more = f", and {len(listed) - 1} more" if len(listed) > 1 else ""
+    return VersionConflict(
+        f"{agent}@{first.version} is {first.ours[:12]} here and {first.theirs[:12]} at {remote}{more}",
+        unchanged=rest,
+        hint=f"if yours was never pushed, `kai renumber {agent}@{first.version}` gives it another number",
+        conflicts=[{"version": it.version, "ours": it.ours, "theirs": it.theirs} for it in listed],
+    )
+
+
+def make_agent(
+    home: OpenHome, name: str, remote: Remote, agent: str, verb: str, why: str, op_id: str | None = None
+) -> Arrived:
+    """Make an agent of what a remote has of it; NameTaken if something is in its place."""
+    head = look(home, name, remote, agent)
+    theirs = {ref: oid for ref, oid in head.refs.items() if landing.may_travel(agent, ref)}
+    with making.name_held(home, agent, home.settings.lock_wait):
+        making.check_free(home, agent)
+        newborn = making.newborn(home, agent)
+        with remote.bring(newborn, list(dict.fromkeys(theirs.values())), ()) as arrived:
+            moves: list[tuple[str, bytes | None, bytes | None]] = []
+            for ref, oid in theirs.items():
+                moves += [(ref, None, oid), (tracked(name, ref), None, oid)]
+            updates = landing.updates_of(moves, home.actor, why)
+            arrival = Arrival(verb, op_id or newborn.new_op_id(), home.actor, why, updates)
+            done = landing.land_new(home, agent, arrived, arrival, theirs)
+            arrived.discard()
+    note(home, name, remote, head)
+    return done
+
+
+# ---------------------------------------------------------------- pull
+
+
+@dataclass(frozen=True)
+class PullPlan:
+    """What a pull would move here: numbers that are adopted, and ``current``, if it moves."""
+
+    adopt: tuple[str, ...]
+    current: ObjectId | None
+
+
+def plan_pull(repo: Repository, name: str) -> PullPlan:
+    """Adopt versions that are not here; follow ``current``, as it was just fetched, unless it was moved here since.
+
+    It stands where both last agreed if the remote's was seen there, at its last own move or later. Diverged if both
+    stand elsewhere; nothing to follow where only this side moved.
+    """
+    theirs = tracked_refs(repo, name)
+    prefix, name_of_current = tags_prefix(repo.name), current_ref(repo.name)
+    ours = repo.refs(prefix)
+    adopt = tuple(sorted(ref for ref in theirs if ref.startswith(prefix) and RefName(ref) not in ours))
+    here, there = repo.current, theirs.get(name_of_current)
+    if there is None or there == here:
+        return PullPlan(adopt, None)
+    known = _seen_since(repo, tracked(name, name_of_current))
+    if here is None or here in known:
+        return PullPlan(adopt, there)
+    if known == [there]:
+        return PullPlan(adopt, None)
+    raise Diverged(
+        f"`current` of {repo.name} is {here.hex()[:12]} here and {there.hex()[:12]} at {name}, and both have moved "
+        "since they were last seen to agree",
+        unchanged="what was fetched is here; `current` and versions are as they were",
+        hint=f"`kai diff {repo.name}@{here.hex()[:12]} {there.hex()[:12]}`; then "
+        f"`kai rollback {repo.name} --to {there.hex()[:12]}` takes theirs, or `kai push {repo.name}` sends yours",
+        here=here.hex(),
+        there=there.hex(),
+    )
+
+
+def _seen_since(repo: Repository, ref: RefName) -> list[ObjectId]:
+    """Where a remote's ``current`` was known to be when this home's was last moved, and at each fetch since."""
+    own = repo.reflog(current_ref(repo.name), 1)
+    moved = own[0].seq if own else 0
+    known: list[ObjectId] = []
+    for entry in repo.reflog(ref):
+        if entry.new is not None:
+            known.append(entry.new)
+        if entry.seq <= moved:
+            break
+    return known
+
+
+# ---------------------------------------------------------------- push
+
+
+@dataclass(frozen=True)
+class PushPlan:
+    """What a push would move over there."""
+
+    updates: tuple[Update, ...]
+    conflicts: tuple[Conflict, ...]
+
+
+def plan_push(
+    repo: Repository, name: str, theirs: Mapping[str, bytes], also: Iterable[str] = (), delete: Iterable[str] = ()
+) -> PushPlan:
+    """All versions and ``current``, and of the other refs those that are named; Diverged if ``current`` moved there.
+
+    Every move says what the other side must still have: what it just told, which must be what this home last saw.
+    """
+    prefix, name_of_current = tags_prefix(repo.name), current_ref(repo.name)
+    known = tracked_refs(repo, name)
+    updates = [
+        Update(ref, None, oid) for ref, oid in sorted(repo.refs(prefix).items(), key=_by_number) if ref not in theirs
+    ]
+    here, there = repo.current, theirs.get(name_of_current)
+    if here is not None and here != there:
+        if there is not None and there != known.get(name_of_current):
+            last = known.get(name_of_current)
+            raise Diverged(
+                f"`current` of {repo.name} at {name} is {there.hex()[:12]}; "
+                + (f"last seen it was {last.hex()[:12]}" if last else "it was never fetched"),
+                unchanged="nothing was sent",
+                hint=f"`kai pull {repo.name}` first; or `kai fetch` and look at both",
+                here=here.hex(),
+                there=there.hex(),
+                last=last.hex() if last else None,
+            )
+        updates.append(Update(name_of_current, there, here))
+    for ref in also:
+        mine, old = repo.ref(RefName(ref)), theirs.get(ref)
+        if mine != old:
+            updates.append(Update(ref, old, mine))
+    updates += [Update(ref, theirs[ref], None) for ref in delete if ref in theirs]
+    return PushPlan(tuple(updates), conflicts(repo, theirs))
+
+
+def _by_number(item: tuple[RefName, ObjectId]) -> tuple[bool, object]:
+    try:
+        return False, Version.parse(item[0].rsplit("/", 1)[1]).key
+    except InvalidName:
+        return True, item[0]
+
+
+def note_pushed(repo: Repository, name: str, moved: Mapping[str, bytes | None], head: Head) -> None:
+    """Note where the remote's refs are now that a push moved them."""
+    before = tracked_refs(repo, name)
+    why = f"push to {name}"
+    now = {**head.refs, **{ref: oid for ref, oid in moved.items() if oid is not None}}
+    wanted = {
+        ref: oid
+        for ref, oid in now.items()
+        if moved.get(ref, b"") is not None and landing.may_travel(repo.name, ref) and repo.store.find(oid) is not None
+    }
+    moves = [
+        RefUpdate(
+            tracked(name, ref),
+            Exactly(before[ref]) if ref in before else Absent(),
+            None if ref not in wanted else ObjectId(wanted[ref]),
+            repo.home.actor,
+            why,
+        )
+        for ref in [*wanted, *(ref for ref in before if ref in moved and moved[ref] is None)]
+        if before.get(ref) != wanted.get(ref)
+    ]
+    if moves:
+        arrival = Arrival("push", repo.new_op_id(), repo.home.actor, why, tuple(moves))
+        landing.land(repo, None, arrival, {}, None)
+
+
+def empty(agent: str) -> Head:
+    """An agent that is not over there."""
+    return Head(agent, 0, GENESIS, {})
+
+
+def head_or_empty(home: OpenHome, name: str, remote: Remote, agent: str) -> Head:
+    """Where an agent stands over there, or that it does not."""
+    try:
+        return look(home, name, remote, agent)
+    except NoSuchAgent:
+        if remotelist.seen(home, name, agent) is not None:
+            raise
+        return empty(agent)
