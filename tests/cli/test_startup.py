@@ -38,8 +38,9 @@ MODULES = {
     "rollback bot --to v1.0.0": DOOR
     + COMMON
     + """
-    kaivc.cli.commands.rollback kaivc.inforce kaivc.intents kaivc.keeping kaivc.materialise kaivc.movement kaivc.ops.rollback
-    kaivc.paths kaivc.relocation kaivc.retention kaivc.revisions kaivc.storage.writer kaivc.views kaivc.workspace
+    kaivc.cli.commands.rollback kaivc.inforce kaivc.intents kaivc.keeping kaivc.materialise kaivc.movement
+    kaivc.ops.rollback kaivc.paths kaivc.relocation kaivc.retention kaivc.revisions kaivc.storage.writer kaivc.views
+    kaivc.workspace
     """,
 }
 """By command line: each module of ours, no more and no less."""
