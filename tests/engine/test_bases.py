@@ -237,6 +237,31 @@ def test_nothing_is_built_on_damage(tmp_path: Path) -> None:
     home.close()
 
 
+def test_the_only_good_copy_of_damaged_bytes_is_not_overwritten(tmp_path: Path) -> None:
+    """A backup does not store what the index names already: first it must be there."""
+    path = tmp_path / "home"
+    truth = small_history(path)
+    _, data = damaged_base(path)
+    for view in (path / "bot/versions").iterdir():
+        remove(view)
+    home = open_home(path)
+    agent = home.agent("bot")
+    write(agent.workspace, {"state.json": data})
+    for dry_run in (True, False):
+        with pytest.raises(ChecksumMismatch, match=r"state\.json") as caught:
+            agent.rollback("v1.0.0", dry_run=dry_run)
+    assert (caught.value.unchanged, (agent.workspace / "state.json").read_bytes()) == ("nothing moved", data)
+    home.close()
+    assert fsck(path, repair=True).ok
+    home = open_home(path)
+    agent = home.agent("bot")
+    agent.rollback("v1.0.0")
+    assert read(agent.workspace) == truth["1.0.0"]
+    agent.undo()
+    assert (agent.workspace / "state.json").read_bytes() == data
+    home.close()
+
+
 def test_a_forged_base_is_not_built_upon(tmp_path: Path) -> None:
     """Bytes that are not those of their id are hashed before a new record is encoded with them."""
     path = tmp_path / "home"
