@@ -129,7 +129,7 @@ def taken(roots: tuple[str, ...], stamps: dict[int, int]) -> Taken:
         for directory in waiting:
             try:
                 entries = list(os.scandir(waiting.near(directory)))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue  # it went while we looked
             except OSError:
                 hidden = True

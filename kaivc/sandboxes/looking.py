@@ -18,6 +18,7 @@ _GRACE: Final = 0.25
 _POLL: Final = 0.005
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _IN_MEMORY: Final = ("/dev/zero", "/memfd:", "/SYSV", "/dev/shm/")  # noqa: S108 - what a mapping may be of
+_PROGRAMS: Final = ("/usr/", "/bin/", "/sbin/", "/lib", "/etc/")
 _PRESENT: Final = frozenset(b"RSDTtIPKWx")  # states of a process that has not ended
 
 
@@ -50,20 +51,21 @@ def namespaces(pid: int | str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Stat:
-    """Of /proc/PID/stat: its state, parent, session, terminal, and its own and its waited-for children's seconds."""
+    """Of /proc/PID/stat; ``seconds`` are of the processor, its own and those of children that were waited for."""
 
     pid: int
     state: str
     parent: int
     session: int
     terminal: int
+    threads: int
     seconds: float
     of_children: float
 
     @property
     def present(self) -> bool:
-        """Whether it has not ended."""
-        return self.state.encode() in {bytes([it]) for it in _PRESENT}
+        """Whether it has not ended; it can go on without its first thread, whose state this is."""
+        return self.threads > 1 or self.state.encode() in {bytes([it]) for it in _PRESENT}
 
 
 def stat(pid: int) -> Stat | None:
@@ -74,17 +76,21 @@ def stat(pid: int) -> Stat | None:
         return None
     rest = line.rpartition(")")[2].split()
     times = [int(it) / _TICKS for it in rest[11:15]]
-    return Stat(pid, rest[0], int(rest[1]), int(rest[3]), int(rest[4]), times[0] + times[1], times[2] + times[3])
+    own, of_children = times[0] + times[1], times[2] + times[3]
+    return Stat(pid, rest[0], int(rest[1]), int(rest[3]), int(rest[4]), int(rest[17]), own, of_children)
 
 
 def family(pid: int) -> list[Stat]:
-    """All that descend from a process, itself left out; those that ended and were not waited for are among them."""
+    """All that descend from a process, itself left out; those that ended and were not waited for are among them.
+
+    Nobody descends from 0, which stands for none: to the kernel it is the parent of the machine's first.
+    """
     children: dict[int, list[Stat]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit() and (it := stat(int(name))) is not None:
             children.setdefault(it.parent, []).append(it)
     found: list[Stat] = []
-    waiting = [pid]
+    waiting = [pid] if pid else []
     while waiting:
         below = children.get(waiting.pop(), [])
         found += below
@@ -124,16 +130,32 @@ def memory(pids: Iterable[int], enough: int) -> int:
 
     What they share is counted once where that matters: while the plain sum is at most ``enough`` it is the answer.
     """
-    pids = list(pids)
-    plain = sum(_fields(f"/proc/{pid}/status", ("RssAnon", "RssShmem", "VmSwap")) for pid in pids)
-    if plain <= enough:
-        return plain
-    exact = 0
-    for pid in pids:
-        exact += _fields(f"/proc/{pid}/smaps_rollup", ("Pss_Anon", "Pss_Shmem", "SwapPss")) or _fields(
-            f"/proc/{pid}/status", ("RssAnon", "RssShmem", "VmSwap")
-        )
-    return exact
+    held = {pid: _plain(pid) for pid in pids}
+    if sum(held.values()) <= enough:
+        return sum(held.values())
+    return sum(
+        _fields(f"{_living(pid)}/smaps_rollup", ("Pss_Anon", "Pss_Shmem", "SwapPss")) or held[pid] for pid in held
+    )
+
+
+def _plain(pid: int) -> int:
+    names = ("RssAnon", "RssShmem", "VmSwap")
+    return _fields(f"/proc/{pid}/status", names) or _fields(f"{_living(pid)}/status", names)
+
+
+def _living(pid: int) -> str:
+    """Where /proc tells of a process; by another thread where the first has ended."""
+    first = stat(pid)
+    if first is not None and first.threads > 1 and first.state == "Z":
+        return next((it for it in _threads(pid) if "VmSize" in _status_of(it)), f"/proc/{pid}")
+    return f"/proc/{pid}"
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return [f"/proc/{pid}/task/{name}" for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
 
 
 def _fields(path: str, names: tuple[str, ...]) -> int:
@@ -156,42 +178,79 @@ class Unnamed:
     hidden: bool
 
 
-def unnamed(pids: Iterable[int]) -> Unnamed:
-    """What processes hold on disk that has no name."""
-    seen: dict[tuple[int, int], int] = {}
+def unnamed(pids: Iterable[int], root: str) -> Unnamed:
+    """What processes hold that has no name, on the disk where ``root`` lies, below which all is that they may write.
+
+    Not theirs is what lay among the machine's programs: those are replaced while they run.
+    """
+    foreign = tuple(it for it in _PROGRAMS if not os.path.realpath(root).startswith(it))
+    disk = os.stat(root).st_dev
+    sizes: dict[tuple[int, int], int] = {}
     hidden = False
     for pid in pids:
-        try:
-            for name in os.listdir(f"/proc/{pid}/fd"):
-                with suppress(FileNotFoundError):
-                    it = os.stat(f"/proc/{pid}/fd/{name}")
-                    if it.st_nlink == 0:
-                        seen[it.st_dev, it.st_ino] = it.st_blocks * 512
-                    if S_ISSOCK(it.st_mode):
-                        hidden = hidden or _is_carrying(text(f"/proc/{pid}/fdinfo/{name}"))
-            hidden = hidden or any(map(_is_of_no_name, text(f"/proc/{pid}/maps").splitlines()))
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended while we looked
-        except OSError:
-            hidden = hidden or not _is_over(pid)
-    return Unnamed(sum(seen.values()), hidden)
+        for thread in _threads(pid):  # each may have descriptors of its own
+            try:
+                hidden = _unnamed_of(thread, foreign, disk, sizes) or hidden
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended while we looked
+            except OSError:
+                hidden = hidden or not _is_over(thread)
+    return Unnamed(sum(sizes.values()), hidden)
 
 
-def _is_over(pid: int) -> bool:
-    """Whether a process has ended, so that it holds nothing; nobody but root may look at what is left of it."""
+def _unnamed_of(thread: str, foreign: tuple[str, ...], disk: int, sizes: dict[tuple[int, int], int]) -> bool:
+    """Add what a thread holds to ``sizes``, by device and inode. Whether it may hold what cannot be measured."""
+    hidden = False
+    in_memory = _in_memory(thread) - {disk}
+    for name in os.listdir(f"{thread}/fd"):
+        with suppress(FileNotFoundError):
+            it = os.stat(f"{thread}/fd/{name}")
+            if S_ISSOCK(it.st_mode):
+                hidden = hidden or _is_carrying(text(f"{thread}/fdinfo/{name}"))
+            passed = it.st_nlink > 0 or it.st_dev in in_memory
+            if not passed and not os.readlink(f"{thread}/fd/{name}").startswith((*_IN_MEMORY, *foreign)):
+                sizes[it.st_dev, it.st_ino] = it.st_blocks * 512
+    for line in text(f"{thread}/maps").splitlines():
+        hidden = hidden or _is_of_no_name(line, foreign, in_memory)
+    return hidden
+
+
+def _in_memory(thread: str) -> set[int]:
+    """The devices of the file systems that it sees and that hold their files in memory."""
+    found = set()
+    for line in text(f"{thread}/mountinfo").splitlines():
+        mount, _, kind = line.partition(" - ")
+        if kind.split()[0] in ("tmpfs", "ramfs"):
+            major, minor = mount.split()[2].split(":")
+            found.add(os.makedev(int(major), int(minor)))
+    return found
+
+
+def _is_over(thread: str) -> bool:
+    """Whether a thread has ended or is about to, so that it holds nothing; only root may look at what is left of it.
+
+    What has no memory any more runs no instruction.
+    """
+    return "VmSize" not in _status_of(thread)
+
+
+def _status_of(thread: str) -> str:
     try:
-        return status(pid)["State"].startswith(("Z", "X"))
-    except (OSError, KeyError):
-        return True
+        return text(f"{thread}/status")
+    except OSError:
+        return ""
 
 
 def _is_carrying(fdinfo: str) -> bool:
     return any(line.startswith("scm_fds:") and line.split()[1] != "0" for line in fdinfo.splitlines())
 
 
-def _is_of_no_name(mapping: str) -> bool:
+def _is_of_no_name(mapping: str, foreign: tuple[str, ...], in_memory: set[int]) -> bool:
     path = mapping.split(maxsplit=5)[5:]
-    return bool(path) and path[0].endswith(" (deleted)") and not path[0].startswith(_IN_MEMORY)
+    if not path or not path[0].endswith(" (deleted)") or path[0].startswith((*_IN_MEMORY, *foreign)):
+        return False
+    major, minor = mapping.split()[3].split(":")
+    return os.makedev(int(major, 16), int(minor, 16)) not in in_memory
 
 
 def prove(pid: int, checks: Iterable[tuple[str, Callable[[int], str]]]) -> None:

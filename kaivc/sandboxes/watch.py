@@ -16,6 +16,8 @@ from kaivc.sandboxes.relay import Relay
 _MEMORY_EVERY: Final = 0.05
 _FILES_EVERY: Final = 0.1
 _SHARE: Final = 20  # looking takes at most a twentieth of the time
+_LOOKS: Final = 20
+_MOMENT: Final = 0.005
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Watch:
         self._roots = roots
         self._stamps = stamps
         self._killed = killed
-        self._before = os.statvfs(roots[0])
+        # What the file system would have left without the command: bytes and inodes.
+        self._room, self._slots = _left(roots[0])
         self.peak = 0
 
     def until(self, ended: int, relay: Relay) -> Seen:
@@ -96,19 +99,41 @@ class Watch:
         """Look at what is written: the limit that it passes."""
         taken = copies.taken(self._roots, self._stamps)
         size, inodes = taken.size, taken.inodes
-        # What has no name, or lies where we cannot look, shows only in what the file system has left. Others use
-        # that too, so it is a reason to look closer; where that is not possible either, it decides.
-        now = os.statvfs(self._roots[0])
-        gone = (self._before.f_bfree - now.f_bfree) * now.f_frsize
-        if gone > self._limits.written:
-            unnamed = looking.unnamed(self._members())
+        # What has no name, or lies where we cannot look, shows only in what the file system has left. Others use that
+        # too, so it is a reason to look closer. Where all is seen, whatever else is gone is theirs; where it is not,
+        # what went since all was seen decides.
+        room, slots = _left(self._roots[0])
+        self._room = max(self._room, room + size)
+        self._slots = max(self._slots, slots + inodes)
+        if self._room - room > self._limits.written:
+            unnamed = self._unnamed()
             size += unnamed.size
-            size = max(size, gone) if taken.hidden or unnamed.hidden else size
+            if taken.hidden or unnamed.hidden:
+                size = max(size, self._room - room)
+            else:
+                self._room = room + size
         if taken.hidden:
-            inodes = max(inodes, self._before.f_ffree - now.f_ffree)
+            inodes = max(inodes, self._slots - slots)
+        else:
+            self._slots = slots + inodes
         if size > self._limits.written:
             return End.WRITTEN
         return End.INODES if inodes > self._limits.inodes else None
+
+    def _unnamed(self) -> looking.Unnamed:
+        """What has no name. Hidden is only what stays so: to hand on a file, or to begin a program, takes a moment."""
+        for look in range(_LOOKS):
+            if look:
+                time.sleep(_MOMENT)
+            found = looking.unnamed(self._members(), self._roots[0])
+            if not found.hidden or found.size > self._limits.written:
+                break
+        return found
+
+
+def _left(path: str) -> tuple[int, int]:
+    it = os.statvfs(path)
+    return it.f_bfree * it.f_frsize, it.f_ffree
 
 
 def _next(began: float, least: float) -> float:

@@ -316,6 +316,8 @@ def running(place: Path) -> list[int]:
 def test_no_attempt_wins(raid: dict[str, Any]) -> None:
     """Each says that it was held, or left it to us to see; none is left out, and none is broken."""
     not_promised = NOT_PROMISED[raid["kind"]]
+    whole = raid["jobs"]["attempts"]
+    assert (whole["by"], whole["exit_code"]) == ("itself", 0), "who makes the attempts was stopped"
     assert sorted(raid["said"]) == ATTEMPTS
     bad = {}
     for name, it in raid["said"].items():
