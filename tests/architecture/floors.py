@@ -107,6 +107,7 @@ FLOORS = (
             "roles",
             "access",
             "serving",
+            "bundles",
         ),
         Own.EARLIER,
     ),
@@ -130,7 +131,7 @@ class Socket:
 
 
 SOCKETS = {
-    "remotes": Socket(parts=("base", "homes", "tracking")),
+    "remotes": Socket(parts=("base", "homes", "tracking", "credentials", "gitlines", "gitpipes", "githttp", "gitnames")),
     "diff": Socket(parts=("model", "quoting", "myers", "matching"), joins=("patch",)),
     "sandboxes": Socket(
         parts=(
