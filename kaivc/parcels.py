@@ -69,6 +69,16 @@ def rows_missing(repo: Repository, wants: Iterable[bytes], haves: Iterable[bytes
     return list(_missing(repo, wants, haves).rows.values())
 
 
+def rows_between(
+    repo: Repository, tags: Iterable[ObjectId], commits: Iterable[ObjectId], known: Iterable[ObjectId]
+) -> list[ObjectRow]:
+    """Where these tags and commits lie, and all in their files that no commit of ``known`` holds; chunks included."""
+    missing = _Missing(repo)
+    missing.files_of(known)
+    missing.just(tags, commits)
+    return list(missing.rows.values())
+
+
 def _missing(repo: Repository, wants: Iterable[bytes], haves: Iterable[bytes]) -> _Missing:
     missing = _Missing(repo)
     missing.without(haves)
@@ -172,6 +182,19 @@ class _Missing:
             self._note(oid)
             self._tree(self._store.commit(oid).tree)
             self._repo.home.progress("looking for what is missing", len(self.rows), None)
+
+    def files_of(self, commits: Iterable[ObjectId]) -> None:
+        """The other side has all that is in these."""
+        for oid in commits:
+            self._mark(self._store.commit(oid).tree)
+
+    def just(self, tags: Iterable[ObjectId], commits: Iterable[ObjectId]) -> None:
+        """Note these and the files of the commits, whatever leads to them."""
+        for oid in tags:
+            self._note(oid)
+        for oid in commits:
+            self._note(oid)
+            self._tree(self._store.commit(oid).tree)
 
     def _ancestry(self, oid: ObjectId | None, commits: dict[ObjectId, None], boundary: dict[ObjectId, None]) -> None:
         walked = 0

@@ -102,11 +102,15 @@ FLOORS = (
             "incoming",
             "receiving",
             "landing",
+            "pktline",
             "gitarrival",
             "gitpacks",
             "roles",
             "access",
             "serving",
+            "gitrefs",
+            "gitserving",
+            "gitreceiving",
             "bundles",
         ),
         Own.EARLIER,
@@ -131,7 +135,7 @@ class Socket:
 
 
 SOCKETS = {
-    "remotes": Socket(parts=("base", "homes", "tracking", "credentials", "gitlines", "gitpipes", "githttp", "gitnames")),
+    "remotes": Socket(parts=("base", "homes", "tracking", "following", "credentials", "gitlines", "gitpipes", "githttp", "gitnames")),
     "diff": Socket(parts=("model", "quoting", "myers", "matching"), joins=("patch",)),
     "sandboxes": Socket(
         parts=(
