@@ -146,6 +146,14 @@ class StoreWriter:
         row = None if oid is None else self._store.find(oid)
         return self._store.chunk_list(row) if row is not None and row.kind == RecordKind.CHUNK_LIST else ()
 
+    def put_record(self, kind: RecordKind, id_: bytes, data: bytes, size: int) -> None:
+        """Add the content of a record that was checked elsewhere, encoded by itself; ``size`` is the object's.
+
+        Whether the agent has it is the caller's to ask: the store may see what has only arrived.
+        """
+        if id_ not in self._new:
+            self._add_record(kind, id_, data, size, None)
+
     def copy(self, rows: Iterable[ObjectRow], record: bytes) -> None:
         """Add a whole record of another agent's store, as it is stored there; the one that it needs is added too."""
         name, offset = self._append(record)
