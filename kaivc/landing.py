@@ -33,7 +33,7 @@ from kaivc.names import (
 from kaivc.receiving import Nothing, Reach
 from kaivc.records import dataclass, replace
 from kaivc.repository import OpenHome, Repository
-from kaivc.storage import journal
+from kaivc.storage import caches, journal
 from kaivc.storage.journal import Op
 from kaivc.storage.writer import StoreWriter
 
@@ -135,7 +135,9 @@ def land(
             reach = Reach(repo, [*readable])
             if lent is not None:
                 receiving.check(guest, lent, reach, tips.items())
-            _require(guest, lent, reach, tips)
+            _require(lent, reach, tips)
+        if current_ref(guest.name) in tips:
+            require_version(guest, ObjectId(tips[current_ref(guest.name)]), tips)
         intents.finish(guest)
         return _Lander(guest, lent, arrival, live=live).run()
 
@@ -181,13 +183,11 @@ def _conflict(update: RefUpdate, found: ObjectId) -> VersionConflict:
     )
 
 
-def _require(guest: Repository, lent: Lent | None, reach: Reach | Nothing, tips: Mapping[str, bytes]) -> None:
-    """Nothing is named that did not come and could not be read here; ``current`` is at a version."""
+def _require(lent: Lent | None, reach: Reach | Nothing, tips: Mapping[str, bytes]) -> None:
+    """Nothing is named that did not come and could not be read here."""
     for ref, oid in tips.items():
         if not (lent is not None and oid in lent.rows) and oid not in reach:
             raise incoming.refused(f"{ref} would point at {oid.hex()}, which did not come along")
-        if ref == current_ref(guest.name):
-            require_version(guest, ObjectId(oid), tips)
 
 
 def require_version(repo: Repository, oid: ObjectId, tips: Mapping[str, bytes]) -> None:
@@ -242,7 +242,7 @@ class _Lander:
             self.bring(writer)
             op = Op(arrival.verb, arrival.op_id, str(arrival.actor), guest.home.clock.now_ns(), arrival.reason)
             updates = [it for it in arrival.updates if it.new != guest.ref(it.name)]
-            landed = guest.land(writer, updates, op)
+            landed = guest.land(writer, updates, op, also=lambda db: caches.drop_highest(db, guest.id))
         return Arrived(landed.seq, journal.op_digest(guest.catalog, guest.id, landed.seq) or b"", None, self._objects)
 
 
@@ -274,7 +274,8 @@ def land_new(home: OpenHome, name: str, arrived: Incoming, arrival: Arrival, tip
         if oid is None:
             raise incoming.refused("a new agent that has no version in force")
         receiving.check(guest, lent, Nothing(), tips.items())
-        _require(guest, lent, Nothing(), tips)
+        _require(lent, Nothing(), tips)
+        require_version(guest, ObjectId(oid), tips)
         with StoreWriter(guest.store) as writer:
             with making.prepared(home, name) as workspace:
                 making.prepare_packs(home, name)

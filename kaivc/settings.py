@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kaivc import yamltext
-from kaivc.errors import InvalidSettings
+from kaivc.errors import InvalidName, InvalidSettings
 from kaivc.fields import DAY, GIB, KIB, MIB, MINUTE, TIB, Field, root
 from kaivc.names import Actor, check_name
 from kaivc.records import dataclass, field, replace
@@ -21,6 +21,7 @@ FULL, PARTIAL = "full", "partial"
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*\Z"
 _CAPITALS = r"[A-Z][A-Z0-9_]{0,63}\Z"
 _MANY: Final = 10**9
+MAX_PROGRAM: Final = 1024
 _INODES: Final = 2**64 - 1
 _YEARS: Final = 100 * 365 * DAY
 
@@ -87,6 +88,8 @@ class Settings:
     compress_level: int = 1
     author: Actor | None = None
     head: str | None = None
+    ssh_command: str = "ssh"
+    ssh_kai: str = "kai"
     isolation: Isolation = Isolation()
 
     @classmethod
@@ -139,7 +142,16 @@ READERS: Final[dict[str, Callable[[Field], Any]]] = {
     "compress.level": lambda it: it.integer(1, 19),
     "author": lambda it: it.checked(Actor.parse),
     "head": lambda it: it.checked(lambda name: check_name("agent", name)),
+    "ssh.command": lambda it: it.checked(_program),
+    "ssh.kai": lambda it: it.checked(_program),
 }
+
+
+def _program(text: str) -> str:
+    """The name or path of a program: no option, and no command line."""
+    if not text or text.startswith("-") or not text.isprintable() or text != text.strip() or len(text) > MAX_PROGRAM:
+        raise InvalidName(f"{text!r:.100} names no program", hint="give its name, or its path, and nothing else")
+    return text
 
 
 def parse(data: bytes, source: str) -> Layer:

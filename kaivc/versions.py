@@ -16,7 +16,7 @@ from kaivc import manifest as manifests
 from kaivc import trees
 from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidName, NoSuchRevision, NoVersionYet, VersionTaken, hit
 from kaivc.manifest import MANIFEST, FileClass, Manifest
-from kaivc.names import FIRST_VERSION, Actor, ObjectId, RefName, Version, tags_prefix, version_ref
+from kaivc.names import FIRST_VERSION, Actor, ObjectId, RefName, Version, tag_name, tags_prefix, version_ref
 from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.storage import caches, journal
@@ -48,6 +48,7 @@ FORMAT = "1"
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 SNAPSHOT_TYPES = ("auto", "manual", "rollback")
 MAX_NOTES = 64 << 10
+WITHDRAWN = "refs/kai/withdrawn/"
 SHORT = 12
 """Digits that stand for a commit in what people read."""
 DESCRIBED = 16
@@ -300,7 +301,19 @@ def highest(repo: Repository) -> Version | None:
         since = journal.made_since(repo.catalog, repo.id, prefix, noted[0])
         with suppress(InvalidName):
             return max(map(Version.parse, [noted[1], *(name.removeprefix(prefix) for name in since)]))
-    return max(numbers(repo), default=None)
+    return max([*numbers(repo), *_numbers_elsewhere(repo)], default=None)
+
+
+def _numbers_elsewhere(repo: Repository) -> Iterator[Version]:
+    """The numbers of versions that a remote was seen to have, and of those that were withdrawn."""
+    for name in _refs_elsewhere(repo):
+        with suppress(InvalidName):
+            yield Version.parse(name.rsplit("/", 1)[1])
+
+
+def _refs_elsewhere(repo: Repository) -> list[RefName]:
+    names = [*repo.refs("refs/remotes/"), *repo.refs(WITHDRAWN)]
+    return [name for name in names if tag_name(name) is not None]
 
 
 def choose_number(repo: Repository, wanted: Version | None, bump: str | None, last: Version | None) -> Version:
@@ -312,6 +325,15 @@ def choose_number(repo: Repository, wanted: Version | None, bump: str | None, la
     if tag is not None:
         raise VersionTaken(
             f"{repo.name}@{wanted.tag} is taken by {repo.store.tag(tag).target.hex()[:SHORT]}",
+            unchanged="nothing was committed",
+            hint="a version number is used once; choose another, or use --bump",
+            version=str(wanted),
+        )
+    elsewhere = next((name for name in _refs_elsewhere(repo) if name.rsplit("/", 1)[1] == wanted.tag), None)
+    if elsewhere is not None:
+        where = "was withdrawn here" if elsewhere.startswith(WITHDRAWN) else f"is known at {elsewhere.split('/')[2]}"
+        raise VersionTaken(
+            f"{repo.name}@{wanted.tag} {where}",
             unchanged="nothing was committed",
             hint="a version number is used once; choose another, or use --bump",
             version=str(wanted),

@@ -263,7 +263,7 @@ class View:
                 continue
             try:
                 return _Donor(View(self._repo, self._other(row.tag)))
-            except (InvalidName, ChecksumMismatch):
+            except (InvalidName, ChecksumMismatch, NoSuchRevision):  # its number may have been withdrawn
                 continue
         return _Donor(None)
 

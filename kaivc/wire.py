@@ -205,6 +205,10 @@ class Fields:
         found = self._values.get(key)
         return None if found is None else Fields(found)
 
+    def parts(self, key: str) -> list[Fields]:
+        """Maps within."""
+        return [Fields(it) for it in self._list(key, MAX_UPDATES)]
+
     def maybe_number(self, key: str) -> int | None:
         """A count, or None."""
         return None if self._values.get(key) is None else self.number(key)
@@ -329,6 +333,11 @@ def cut_off() -> TransportError:
     )
 
 
+def has_data(asked: Fields) -> bool:
+    """Whether bytes come behind a message that asks for something."""
+    return asked.text("verb", 16) == "put"
+
+
 def read_message(read: Read) -> Fields:
     """A message; raises the error that it tells."""
     kind, data = read_frame(read)
@@ -375,6 +384,26 @@ def read_data(read: Read) -> Iterator[bytes]:
 
 Exchange = Callable[[Mapping[str, Any], Iterable[bytes] | None], tuple[Fields, Iterator[bytes]]]
 """Carries one message, with bytes behind it or none, and gives the answer and what is behind that."""
+
+
+def over_pipes(write: Callable[[bytes], object], flush: Callable[[], object], read: Read) -> Exchange:
+    """Messages over a pair of pipes, one after the other; what is behind an answer is read before the next is asked."""
+    unread: list[Iterator[bytes]] = []
+
+    def exchange(message: Mapping[str, Any], data: Iterable[bytes] | None) -> tuple[Fields, Iterator[bytes]]:
+        while unread:
+            for _ in unread.pop():
+                pass
+        write(pack_message(message))
+        for part in pack_data(data) if data is not None else ():
+            write(part)
+        flush()
+        told = read_message(read)
+        behind = read_data(read)
+        unread.append(behind)
+        return told, behind
+
+    return exchange
 
 
 class Client:

@@ -22,6 +22,7 @@ from kaivc.incoming import Incoming
 from kaivc.ports import Progress, Sleep
 from kaivc.records import dataclass, field
 from kaivc.repository import OpenHome, Repository
+from kaivc.settings import Settings
 from kaivc.wire import Head, Outcome, Update
 
 
@@ -102,6 +103,7 @@ class Context:
     """
 
     environ: Mapping[str, str]
+    settings: Settings
     sleep: Sleep
     progress: Progress
     open_home: Callable[[str], OpenHome]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from kaivc import landing, making, remotelist
+from kaivc import landing, making, remotelist, versions
 from kaivc.errors import Diverged, ForkedLog, InvalidName, NoSuchAgent, VersionConflict, WrongFormat
 from kaivc.landing import Arrival, Arrived
 from kaivc.names import (
@@ -21,6 +21,7 @@ from kaivc.names import (
     current_ref,
     remote_prefix,
     tags_prefix,
+    version_ref,
 )
 from kaivc.records import dataclass
 from kaivc.remotelist import Seen
@@ -270,13 +271,18 @@ def plan_pull(repo: Repository, name: str) -> PullPlan:
     ours = repo.refs(prefix)
     adopt = tuple(sorted(ref for ref in theirs if ref.startswith(prefix) and RefName(ref) not in ours))
     here, there = repo.current, theirs.get(name_of_current)
-    if there is None or there == here:
+    if there is None or there == here or not _is_free(repo, there, theirs):
         return PullPlan(adopt, None)
     known = _seen_since(repo, tracked(name, name_of_current))
-    if here is None or here in known:
+    if here is None or here in known.since or here == known.when_moved:
         return PullPlan(adopt, there)
-    if known == [there]:
+    if there == known.when_moved:
         return PullPlan(adopt, None)
+    if known.when_moved is None:  # they meet for the first time: what comes after goes before
+        if _comes_after(repo, there, here):
+            return PullPlan(adopt, there)
+        if _comes_after(repo, here, there):
+            return PullPlan(adopt, None)
     raise Diverged(
         f"`current` of {repo.name} is {here.hex()[:12]} here and {there.hex()[:12]} at {name}, and both have moved "
         "since they were last seen to agree",
@@ -288,17 +294,36 @@ def plan_pull(repo: Repository, name: str) -> PullPlan:
     )
 
 
-def _seen_since(repo: Repository, ref: RefName) -> list[ObjectId]:
+def _is_free(repo: Repository, commit: bytes, theirs: Mapping[str, bytes]) -> bool:
+    """Whether a version of theirs can be in force here: its number is not another version's."""
+    number = versions.describe(repo, ObjectId(commit)).version
+    ref = version_ref(repo.name, Version.parse(number)) if number is not None else None
+    return ref is not None and repo.ref(ref) in (None, theirs.get(ref))
+
+
+def _comes_after(repo: Repository, later: ObjectId, earlier: ObjectId) -> bool:
+    found = versions.ancestors(repo, versions.describe(repo, later))
+    return any(it.oid == earlier for it in found)
+
+
+@dataclass(frozen=True)
+class _Known:
     """Where a remote's ``current`` was known to be when this home's was last moved, and at each fetch since."""
+
+    when_moved: ObjectId | None
+    since: tuple[ObjectId, ...]
+
+
+def _seen_since(repo: Repository, ref: RefName) -> _Known:
     own = repo.reflog(current_ref(repo.name), 1)
     moved = own[0].seq if own else 0
-    known: list[ObjectId] = []
+    since: list[ObjectId] = []
     for entry in repo.reflog(ref):
-        if entry.new is not None:
-            known.append(entry.new)
         if entry.seq <= moved:
-            break
-    return known
+            return _Known(entry.new, tuple(since))
+        if entry.new is not None:
+            since.append(entry.new)
+    return _Known(None, tuple(since))
 
 
 # ---------------------------------------------------------------- push
@@ -325,7 +350,7 @@ def plan_push(
         Update(ref, None, oid) for ref, oid in sorted(repo.refs(prefix).items(), key=_by_number) if ref not in theirs
     ]
     here, there = repo.current, theirs.get(name_of_current)
-    if here is not None and here != there:
+    if here is not None and here != there and _is_free_there(repo, here, theirs):
         if there is not None and there != known.get(name_of_current):
             last = known.get(name_of_current)
             raise Diverged(
@@ -344,6 +369,13 @@ def plan_push(
             updates.append(Update(ref, old, mine))
     updates += [Update(ref, theirs[ref], None) for ref in delete if ref in theirs]
     return PushPlan(tuple(updates), conflicts(repo, theirs))
+
+
+def _is_free_there(repo: Repository, commit: ObjectId, theirs: Mapping[str, bytes]) -> bool:
+    """Whether the version in force here can be so over there: its number is not another version's."""
+    number = versions.describe(repo, commit).version
+    ref = version_ref(repo.name, Version.parse(number)) if number is not None else None
+    return ref is not None and theirs.get(ref) in (None, repo.ref(ref))
 
 
 def _by_number(item: tuple[RefName, ObjectId]) -> tuple[bool, object]:

@@ -144,6 +144,11 @@ def highest(catalog: Catalog, agent: int) -> tuple[int, str] | None:
     return row[1], row[2]
 
 
+def drop_highest(db: sqlite3.Connection, agent: int) -> None:
+    """Forget the highest version number: more numbers are known than it was counted from."""
+    db.execute("DELETE FROM highest WHERE agent = ?", (agent,))
+
+
 def put_highest(db: sqlite3.Connection, agent: int, seq: int, version: str) -> None:
     """Note the highest version number up to an operation."""
     values = (agent, seq, version)

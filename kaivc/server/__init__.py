@@ -1,0 +1,1 @@
+"""Answer other homes: over pipes, and over HTTP."""
