@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from kaivc import __version__
 from kaivc import settings as configuration
 from kaivc import versions as known_versions
-from kaivc.errors import InvalidName, KaiError, NoSuchHome, UnreadablePath
+from kaivc.errors import InvalidName, KaiError, NoSuchHome, TargetNotEmpty, UnreadablePath
 from kaivc.layout import KAI, Layout, find_home
 from kaivc.names import Actor
 from kaivc.ports import Clock, Progress, silent
@@ -34,11 +34,16 @@ from kaivc.vfs import Vfs
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kaivc.access import Token, User
     from kaivc.movement import MovePlan
     from kaivc.ops.agent_link import Linked
     from kaivc.ops.agent_list import AgentList
     from kaivc.ops.agent_remove import Removed
     from kaivc.ops.agent_rename import Renamed
+    from kaivc.ops.audit_against import Compared
+    from kaivc.ops.bundle_create import Bundled
+    from kaivc.ops.bundle_unbundle import Unbundled
+    from kaivc.ops.bundle_verify import BundleChecked
     from kaivc.ops.cat import StoredFile
     from kaivc.ops.checkout import CheckedOut
     from kaivc.ops.clone import Cloned
@@ -60,7 +65,9 @@ if TYPE_CHECKING:
     from kaivc.ops.remote_list import RemoteList
     from kaivc.ops.remote_remove import RemoteRemoved
     from kaivc.ops.remote_rename import RemoteRenamed
+    from kaivc.ops.renumber import Renumbered
     from kaivc.ops.rev_parse import Parsed
+    from kaivc.ops.role_grant import Granted
     from kaivc.ops.run import Ran
     from kaivc.ops.show import Shown
     from kaivc.ops.snapshot_drop import SnapshotDropped
@@ -69,6 +76,8 @@ if TYPE_CHECKING:
     from kaivc.ops.snapshot_show import SnapshotShown
     from kaivc.ops.snapshot_test import SnapshotTested
     from kaivc.ops.status import Status
+    from kaivc.ops.token_add import TokenMade
+    from kaivc.ops.token_list import TokenItem
     from kaivc.ops.verify import Verified
     from kaivc.ops.versions import VersionList
     from kaivc.remotes.base import Ask, Context
@@ -77,6 +86,8 @@ if TYPE_CHECKING:
 USER_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 """Where the name of a user stands, as `getpass` looks for it."""
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
+EVERY = "*"
+"""The pattern that every agent fits."""
 MAX_EPOCH_DIGITS = 11
 MAX_CONFIGURATION = 16 << 20
 """Bytes of a configuration that are read before it is refused."""
@@ -146,6 +157,8 @@ def fsck(  # noqa: PLR0913 - a keyword for each thing that a door hands in
     catalog = Catalog.unread(layout.catalog, merged.lock_wait, scratch=_temp(environment))
     opened = _opened(layout, catalog, merged, vfs or Vfs(), environment, actor, clock, progress)
     try:
+        if repair and not dry_run:
+            _require(opened, "maintain", agent or EVERY)
         return check(opened, agent, repair=repair, dry_run=dry_run)
     finally:
         catalog.close()
@@ -215,13 +228,17 @@ def clone(  # noqa: PLR0913 - a keyword for each thing that a door hands in
     agents: Sequence[str] = (),
     remote: str = "origin",
     environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
     actor: Actor | None = None,
     clock: Clock | None = None,
     vfs: Vfs | None = None,
     progress: Progress = silent,
     ask: Ask = nobody,
 ) -> Cloned:
-    """Make a home at ``path`` of some agents of a remote, or of all; HomeExists or RefusedWorkspace otherwise."""
+    """Make a home at ``path`` of some agents of a remote, or of all.
+
+    HomeExists, TargetNotEmpty or RefusedWorkspace otherwise.
+    """
     from kaivc import remotelist
     from kaivc.ops.clone import clone as bring
     from kaivc.remotes import connect
@@ -230,12 +247,15 @@ def clone(  # noqa: PLR0913 - a keyword for each thing that a door hands in
     whole = os.path.abspath(url) if remotelist.is_path(remotelist.check_url(url)) else url
     made: list[Home] = []
 
+    _require_empty(os.path.abspath(path))
+
     def make(object_format: str) -> OpenHome:
         init(path, object_format, environ=environment, actor=actor, clock=clock, vfs=vfs).close()
         made.append(open(path, environ=environment, actor=actor, clock=clock, vfs=vfs, progress=progress))
         return made[0].opened
 
-    far = connect(_context(environment, progress, actor, ask), whole)
+    merged = _settings(Layout(os.path.abspath(path)), environment, flags or {})
+    far = connect(_context(environment, merged, progress, actor, ask), whole)
     try:
         return bring(far, whole, make, agents=agents, remote=remote)
     finally:
@@ -244,7 +264,22 @@ def clone(  # noqa: PLR0913 - a keyword for each thing that a door hands in
             home.close()
 
 
-def _context(environ: Mapping[str, str], progress: Progress, actor: Actor | None, ask: Ask) -> Context:
+def _require_empty(path: str) -> None:
+    """Raise TargetNotEmpty for a directory that holds something, unless that is a home: ``init`` says so of it."""
+    if os.path.isdir(os.path.join(path, KAI)):
+        return
+    if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
+        raise TargetNotEmpty(
+            f"{path} holds something",
+            unchanged="nothing was made",
+            hint="name a directory that is absent or empty",
+            path=path,
+        )
+
+
+def _context(
+    environ: Mapping[str, str], merged: Settings, progress: Progress, actor: Actor | None, ask: Ask
+) -> Context:
     from kaivc.remotes.base import Context
 
     def open_home(path: str) -> OpenHome:
@@ -252,7 +287,7 @@ def _context(environ: Mapping[str, str], progress: Progress, actor: Actor | None
             raise NoSuchHome(f"there is no home at {path}", hint="look at the path", path=path)
         return open(path, environ=environ, actor=actor, progress=progress).opened
 
-    return Context(environ, time.sleep, progress, open_home, ask)
+    return Context(environ, merged, time.sleep, progress, open_home, ask)
 
 
 def _read(path: str) -> bytes | None:
@@ -411,6 +446,7 @@ class Home:
         """As ``new``, with what there is to say of it."""
         from kaivc.ops.new import new
 
+        _require(self.opened, "create", name)
         return new(
             self._now(),
             name,
@@ -429,18 +465,22 @@ class Home:
         """Give an agent another name; its versions, its history and its workspace go along."""
         from kaivc.ops.agent_rename import agent_rename
 
+        _require(self.opened, "maintain", old, new)
         return agent_rename(self._now(), old, new, reason=reason)
 
     def link(self, name: str, directory: str | os.PathLike[str]) -> Linked:
         """Tell where the linked workspace of an agent lies now."""
         from kaivc.ops.agent_link import agent_link
 
+        _require(self.opened, "maintain", name)
         return agent_link(self._now(), name, os.fspath(directory))
 
     def remove(self, name: str, *, reason: str = "", dry_run: bool = False) -> Removed:
         """Remove an agent, a dirty workspace saved as a backup first; its versions and its history stay."""
         from kaivc.ops.agent_remove import agent_remove
 
+        if not dry_run:
+            _require(self.opened, "maintain", name)
         return agent_remove(self._now(), name, reason=reason, dry_run=dry_run)
 
     def import_(
@@ -455,6 +495,8 @@ class Home:
         """Adopt a tree of version folders as a new agent."""
         from kaivc.ops.import_ import import_
 
+        if not dry_run:
+            _require(self.opened, "create", name or os.path.basename(os.path.abspath(directory)))
         return import_(
             self.opened,
             os.fspath(directory),
@@ -465,12 +507,66 @@ class Home:
             dry_run=dry_run,
         )
 
+    # ------------------------------------------------------------ who may what
+
+    def token_add(
+        self,
+        name: str,
+        role: str,
+        agents: Sequence[str] = (),
+        *,
+        expires: float | None = 90 * 24 * 3600,
+        actor: str | Actor | None = None,
+    ) -> TokenMade:
+        """Make a token for `kai serve`: a role over agents, for so many seconds (None: for good); its text is in it."""
+        from kaivc.ops.token_add import token_add
+
+        _require(self.opened, "grant", *(agents or [EVERY]))
+        who = Actor.parse(actor) if isinstance(actor, str) else actor
+        return token_add(self.opened, name, role, agents, expires=expires, actor=who)
+
+    def tokens(self) -> tuple[TokenItem, ...]:
+        """The tokens, by name; none holds its text."""
+        from kaivc.ops.token_list import token_list
+
+        return token_list(self.opened)
+
+    def token_revoke(self, token: str) -> Token:
+        """Take a token back, by its id or its name."""
+        from kaivc import access
+        from kaivc.ops.token_revoke import token_revoke
+
+        found = access.find_token(access.read(self.opened.layout), token)
+        _require(self.opened, "grant", *found.grant.agents)
+        return token_revoke(self.opened, found.id)
+
+    def role_grant(self, user: str, role: str, agents: Sequence[str] = ()) -> Granted:
+        """Give a user of this machine, by login or uid, a role over agents."""
+        from kaivc.ops.role_grant import role_grant
+
+        _require(self.opened, "grant", *(agents or [EVERY]))
+        return role_grant(self.opened, user, role, agents)
+
+    def roles(self) -> tuple[User, ...]:
+        """What users of this machine were granted; nothing where no rule binds anybody."""
+        from kaivc.ops.role_list import role_list
+
+        return role_list(self.opened)
+
+    def role_revoke(self, user: str, role: str | None = None) -> tuple[User, ...]:
+        """Take from a user of this machine one role, or all; what they were."""
+        from kaivc.ops.role_revoke import role_revoke
+
+        _require(self.opened, "grant", EVERY)
+        return role_revoke(self.opened, user, role)
+
     # ------------------------------------------------------------ other homes
 
     def remote_add(self, name: str, url: str) -> RemoteNamed:
         """Note a remote: a path, a URL, or a bundle."""
         from kaivc.ops.remote_add import remote_add
 
+        _require(self.opened, "maintain", EVERY)
         return remote_add(self.opened, name, url)
 
     def remotes(self) -> RemoteList:
@@ -483,18 +579,21 @@ class Home:
         """Forget a remote; versions that came from it stay."""
         from kaivc.ops.remote_remove import remote_remove
 
+        _require(self.opened, "maintain", EVERY)
         return remote_remove(self.opened, name)
 
     def remote_rename(self, old: str, new: str) -> RemoteRenamed:
         """Give a remote another name."""
         from kaivc.ops.remote_rename import remote_rename
 
+        _require(self.opened, "maintain", EVERY)
         return remote_rename(self.opened, old, new)
 
     def fetch(self, remote: str = "origin", agents: Sequence[str] = (), *, ask: Ask = nobody) -> FetchedAll:
         """Bring what a remote has of some agents, or of all that both have; only ``refs/remotes/`` moves."""
         from kaivc.ops.fetch import fetch
 
+        _require(self.opened, "current", *(agents or [EVERY]))
         return fetch(self._now(), self._context(ask), remote, agents)
 
     def pull(
@@ -510,6 +609,7 @@ class Home:
         """Fetch, adopt versions that are not here, and follow the remote's ``current``; makes an agent that is new."""
         from kaivc.ops.pull import pull
 
+        _require(self.opened, "current" if agent in self.agents(removed=True) else "create", agent)
         return pull(self._now(), self._context(ask), remote, agent, reason=reason, live=live, op_id=op_id)
 
     def push(
@@ -539,8 +639,38 @@ class Home:
             op_id=op_id,
         )
 
+    def bundle(
+        self, path: str | os.PathLike[str], agents: Sequence[str] = (), *, since: str | None = None
+    ) -> Bundled:
+        """Put some agents, or all that have a version, into one file; ``since`` is a revision the other side has."""
+        from kaivc.ops.bundle_create import bundle_create
+
+        return bundle_create(self._now(), os.fspath(path), agents, since)
+
+    def bundle_verify(self, path: str | os.PathLike[str]) -> BundleChecked:
+        """Compare every byte of a bundle, and look whether what it builds on is here."""
+        from kaivc.ops.bundle_verify import bundle_verify
+
+        return bundle_verify(os.fspath(path), self.opened)
+
+    def unbundle(
+        self, path: str | os.PathLike[str], agents: Sequence[str] = (), *, reason: str = "", live: bool = False
+    ) -> Unbundled:
+        """Take in what a bundle holds, as a pull from the home that it was made of would."""
+        from kaivc.ops.bundle_unbundle import bundle_unbundle
+
+        return bundle_unbundle(
+            self._now(), self._context(nobody), os.fspath(path), agents, reason=reason, live=live
+        )
+
+    def audit_against(self, remote: str, agents: Sequence[str] = (), *, ask: Ask = nobody) -> Compared:
+        """Compare versions and refs with those of a remote, hash by hash; nothing moves."""
+        from kaivc.ops.audit_against import audit_against
+
+        return audit_against(self._now(), self._context(ask), remote, agents)
+
     def _context(self, ask: Ask) -> Context:
-        return _context(self.opened.environ, self.opened.progress, self.opened.actor, ask)
+        return _context(self.opened.environ, self.opened.settings, self.opened.progress, self.opened.actor, ask)
 
     def audit(self, agent: str | None = None, rev: str | None = None, *, expect_head: str | None = None) -> AuditReport:
         """Recompute all versions of all agents, of one, or one version; what differs is in the report."""
@@ -552,6 +682,8 @@ class Home:
         """Check everything that the home holds, and repair it."""
         from kaivc.ops.fsck import fsck as check
 
+        if repair and not dry_run:
+            _require(self.opened, "maintain", agent or EVERY)
         return check(self.opened, agent, repair=repair, dry_run=dry_run)
 
     def close(self) -> None:
@@ -618,6 +750,7 @@ class Agent:
         """As ``commit``, with what there is to say of it."""
         from kaivc.ops.commit import commit
 
+        _require(self.repository.home, "version", self.name)
         return commit(
             self.repository,
             bump=bump,
@@ -708,9 +841,26 @@ class Agent:
         """Let ``current`` point at another version, and bring the workspace there, but for what is to ``keep``."""
         from kaivc.ops.rollback import rollback
 
+        if not dry_run:
+            _require(self.repository.home, "current", self.name)
         return rollback(
             self.repository, to, reason=reason, dry_run=dry_run, force=force, live=live, keep=keep, op_id=op_id
         )
+
+    def renumber(
+        self,
+        rev: str,
+        *,
+        to: str | None = None,
+        bump: str | None = None,
+        reason: str = "",
+        op_id: str | None = None,
+    ) -> Renumbered:
+        """Give a version that was never pushed another number; its files, parent and notes stay."""
+        from kaivc.ops.renumber import renumber
+
+        _require(self.repository.home, "version", self.name)
+        return renumber(self.repository, rev, to=to, bump=bump, reason=reason, op_id=op_id)
 
     def undo(
         self, *, reason: str = "", dry_run: bool = False, live: bool = False, op_id: str | None = None
@@ -718,6 +868,8 @@ class Agent:
         """Reverse the newest move of ``current``."""
         from kaivc.ops.undo import undo
 
+        if not dry_run:
+            _require(self.repository.home, "current", self.name)
         return undo(self.repository, reason=reason, dry_run=dry_run, live=live, op_id=op_id)
 
     def redo(
@@ -726,6 +878,8 @@ class Agent:
         """Reverse the newest undo."""
         from kaivc.ops.redo import redo
 
+        if not dry_run:
+            _require(self.repository.home, "current", self.name)
         return redo(self.repository, reason=reason, dry_run=dry_run, live=live, op_id=op_id)
 
     def restore(
@@ -740,12 +894,16 @@ class Agent:
         """Bring files of a version back into the workspace."""
         from kaivc.ops.restore import restore
 
+        if not dry_run:
+            _require(self.repository.home, "current", self.name)
         return restore(self.repository, paths, source=source, reason=reason, dry_run=dry_run, live=live, op_id=op_id)
 
     def gc(self, *, dry_run: bool = False, before: Callable[[GcPlan], None] | None = None) -> Collected:
         """Let backups expire, and give back the bytes of what no name leads to; ``before`` is told the plan first."""
         from kaivc.ops.gc import gc
 
+        if not dry_run:
+            _require(self.repository.home, "maintain", self.name)
         return gc(self.repository, dry_run=dry_run, before=before)
 
     def reflog(self, ref: str | None = "current", *, limit: int | None = None) -> Reflog:
@@ -776,6 +934,7 @@ class Agent:
         """Run the agent in its workspace."""
         from kaivc.ops.run import run
 
+        _require(self.repository.home, "current", self.name)
         return run(self.repository, command, dirty=dirty)
 
     def snapshot_test(
@@ -791,12 +950,9 @@ class Agent:
 
         What the command prints goes to ``say`` as it is.
         """
-        from kaivc.ops.authorize import Act, authorize
         from kaivc.ops.snapshot_test import snapshot_test
 
-        authorize(self.repository, Act.TEST)
-        if commit or self.repository.settings.isolation.commit_changes:
-            authorize(self.repository, Act.COMMIT)
+        _require(self.repository.home, "snapshot", self.name)
         return snapshot_test(
             self.repository,
             rev,
@@ -835,10 +991,10 @@ class Agent:
         op_id: str | None = None,
     ) -> SnapshotPromoted:
         """Make a committed snapshot a version, and let ``current`` point at it."""
-        from kaivc.ops.authorize import Act, authorize
         from kaivc.ops.snapshot_promote import snapshot_promote
 
-        authorize(self.repository, Act.COMMIT)
+        if not dry_run:
+            _require(self.repository.home, "version", self.name)
         return snapshot_promote(
             self.repository,
             snapshot,
@@ -856,10 +1012,10 @@ class Agent:
 
     def snapshot_drop(self, snapshot: str, *, reason: str = "", dry_run: bool = False) -> SnapshotDropped:
         """Take a snapshot away."""
-        from kaivc.ops.authorize import Act, authorize
         from kaivc.ops.snapshot_drop import snapshot_drop
 
-        authorize(self.repository, Act.COMMIT)
+        if not dry_run:
+            _require(self.repository.home, "snapshot", self.name)
         return snapshot_drop(self.repository, snapshot, reason=reason, dry_run=dry_run)
 
     def export(self, directory: str | os.PathLike[str]) -> Exported:
@@ -878,6 +1034,13 @@ class Agent:
             if not self.repository.home.read_only:
                 intents.finish(self.repository)
             return Path(views.load(self.repository, revisions.resolve(self.repository, rev)))
+
+
+def _require(home: OpenHome, act: str, *agents: str) -> None:
+    """Raise PermissionDenied unless this process may do it to these agents: docs/how-to/run-a-server.md."""
+    from kaivc.ops.authorize import Act, authorize
+
+    authorize(home, Act(act), *agents)
 
 
 def _epoch(environ: Mapping[str, str]) -> int | None:

@@ -15,6 +15,7 @@ from kaivc.landing import Arrival
 from kaivc.names import Actor, check_name, check_op_id, current_ref, snapshots_prefix, tags_prefix
 from kaivc.parcels import Parcel
 from kaivc.repository import OpenHome, Repository
+from kaivc.roles import unseen
 from kaivc.storage import oplog
 from kaivc.wire import Entry, Far, Head, Hello, Offer, Outcome, Update, malformed
 
@@ -57,13 +58,11 @@ class FarHome:
 
     def _repository(self, agent: str) -> Repository:
         if not self._access.may_read(agent):
-            raise NoSuchAgent(f"there is no agent {agent!r}", hint="look at the name, or ask for a role", name=agent)
+            raise unseen(agent)
         try:
             repo = self._home.repository(agent)
         except NoSuchAgent as error:
-            raise NoSuchAgent(
-                f"there is no agent {agent!r}", hint="look at the name, or ask for a role", name=agent
-            ) from error
+            raise unseen(agent) from error
         repo.require_live()
         return repo
 

@@ -310,6 +310,20 @@ def pack_data(data: Iterable[bytes]) -> Iterator[bytes]:
     yield pack(END, b"")
 
 
+def gathered(pieces: Iterable[bytes], size: int = 256 << 10) -> Iterator[bytes]:
+    """The same bytes in pieces of about ``size``, for carriers to which each piece costs."""
+    held: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        held.append(piece)
+        length += len(piece)
+        if length >= size:
+            yield b"".join(held)
+            held, length = [], 0
+    if held:
+        yield b"".join(held)
+
+
 def read_frame(read: Read) -> tuple[bytes, bytes]:
     """One frame: its kind and its bytes. TransportError where the other end stopped."""
     head = read(FRAME.size)

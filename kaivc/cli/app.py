@@ -43,6 +43,21 @@ VERBS = (
     "gc",
     "doctor",
     "completion",
+    "remote add",
+    "remote list",
+    "remote remove",
+    "remote rename",
+    "clone",
+    "fetch",
+    "pull",
+    "push",
+    "serve",
+    "token add",
+    "token list",
+    "token revoke",
+    "role grant",
+    "role list",
+    "role revoke",
     "agent list",
     "agent rename",
     "agent remove",
@@ -52,6 +67,9 @@ VERBS = (
 
 GROUPS = {
     "snapshot": "Test a version in a layer; list, show, promote, drop snapshots.",
+    "remote": "Add, list, remove and rename remotes: other homes, git repositories, bundles.",
+    "token": "Make, list and revoke tokens for `kai serve`.",
+    "role": "Grant, list and revoke roles of users of this machine.",
     "agent": "List, rename, remove and link agents.",
 }
 """The first words of such commands, and what is said of them; one may be a verb too (``arguments.BOTH``)."""

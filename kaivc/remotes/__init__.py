@@ -20,10 +20,9 @@ def connect(context: Context, url: str) -> Remote:
 
         return to_git(context, url)
     if scheme in ("http", "https"):
-        from kaivc.remotes.homes import HomeRemote
         from kaivc.remotes.http import connect as to_http
 
-        return HomeRemote(context, lambda: to_http(context, url))
+        return to_http(context, url)
     if scheme == "ssh":
         from kaivc.remotes.ssh import connect as to_ssh
 

@@ -54,7 +54,7 @@ class HomeRemote:
                 return attempt(self._at())
             except TransportError as error:
                 self.close()
-                if not left or type(error) is not TransportError:
+                if not left or type(error) is not TransportError or error.facts.get("repeat") is False:
                     raise
             self._context.sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads those who wait
             pause *= 2

@@ -39,8 +39,8 @@ MODULES = {
     + COMMON
     + """
     kaivc.cli.commands.rollback kaivc.inforce kaivc.intents kaivc.keeping kaivc.materialise kaivc.movement
-    kaivc.ops.rollback kaivc.paths kaivc.relocation kaivc.retention kaivc.revisions kaivc.storage.writer kaivc.views
-    kaivc.workspace
+    kaivc.ops.authorize kaivc.ops.rollback kaivc.paths kaivc.relocation kaivc.retention kaivc.revisions kaivc.roles
+    kaivc.storage.writer kaivc.views kaivc.workspace
     """,
 }
 """By command line: each module of ours, no more and no less."""

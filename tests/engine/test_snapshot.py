@@ -313,30 +313,15 @@ def test_a_sandbox_that_fails_leaves_nothing(agent: Agent, box: Overlay, tmp_pat
 
 
 def test_who_may(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    authorize(agent.repository, Act.TEST)
+    home = agent.repository.home
+    authorize(home, Act.SNAPSHOT, agent.name)
     monkeypatch.setattr(os, "geteuid", lambda: 4321)
     for act in Act:
-        with pytest.raises(PermissionDenied) as caught:
-            authorize(agent.repository, act)
-        assert caught.value.facts["owner"] == os.stat(agent.repository.layout.kai).st_uid
+        with pytest.raises(PermissionDenied):
+            authorize(home, act, agent.name)
     for ask in (agent.snapshot_test, lambda: agent.snapshot_promote("x"), lambda: agent.snapshot_drop("x")):
         with pytest.raises(PermissionDenied):
             ask()
-
-
-@pytest.mark.parametrize("said", ["by the call", "by the home", "not at all"])
-def test_whoever_commits_is_asked_for_that_too(
-    tmp_path: Path, box: Overlay, monkeypatch: pytest.MonkeyPatch, said: str
-) -> None:
-    asked: list[Act] = []
-    monkeypatch.setattr("kaivc.ops.authorize.authorize", lambda _, act: asked.append(act))
-    flags = {"isolation__commit_changes": "true"} if said == "by the home" else {}
-    with closing(make_home(tmp_path / "home2", isolation__temp_dir=str(tmp_path / "temp"), **flags)) as home:
-        bot = home.new("bot")
-        homes.commit(bot, FILES)
-        done = bot.snapshot_test("current", "true", commit=said == "by the call")
-    assert (done.commit is None) == (said == "not at all")
-    assert asked == ([Act.TEST] if said == "not at all" else [Act.TEST, Act.COMMIT])
 
 
 # ---------------------------------------------------------------- what may be committed
