@@ -19,6 +19,10 @@ class Sleep(Protocol):
         """Return after ``seconds``."""
 
 
+IN_BYTES = frozenset(["receiving", "sending", "receiving a large file"])
+"""What of long work counts bytes; all else counts files or objects."""
+
+
 class Progress(Protocol):
     """Where long work says how far it is."""
 

@@ -120,7 +120,11 @@ def is_bundle(path: str) -> bool:
 
 def known(home: OpenHome) -> dict[str, Known]:
     """All remotes, by name; InvalidSettings for a file that cannot be read."""
-    path = home.layout.remotes
+    return listed(home.layout.remotes)
+
+
+def listed(path: str) -> dict[str, Known]:
+    """The remotes that a file lists, as ``known``."""
     if not os.path.exists(path):
         return {}
     import yaml  # noqa: PLC0415 - 16 ms that only a remote needs
@@ -130,11 +134,11 @@ def known(home: OpenHome) -> dict[str, Known]:
             document = yaml.safe_load(file.read(MAX_FILE))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _unreadable(path) from error
-    listed = document.get("remotes") if isinstance(document, dict) else None
-    if not isinstance(listed, dict):
+    entries = document.get("remotes") if isinstance(document, dict) else None
+    if not isinstance(entries, dict):
         raise _unreadable(path)
     found = {}
-    for name, it in listed.items():
+    for name, it in entries.items():
         url = it.get("url") if isinstance(it, dict) else None
         if not is_name(name) or not isinstance(url, str):
             raise _unreadable(path)
@@ -152,12 +156,12 @@ def _unreadable(path: str) -> InvalidSettings:
 
 def find(home: OpenHome, name: str) -> Known:
     """The remote of a name; NoSuchRemote with the nearest names."""
-    listed = known(home)
-    if name not in listed:
-        close = nearest(name, list(listed))
+    there = known(home)
+    if name not in there:
+        close = nearest(name, list(there))
         hint = f"did you mean {', '.join(close)}?" if close else "`kai remote add NAME URL` makes one"
         raise NoSuchRemote(f"there is no remote {name!r:.100}", hint=hint, name=name[:100], nearest=close)
-    return listed[name]
+    return there[name]
 
 
 def add(home: OpenHome, name: str, url: str) -> Known:
@@ -165,15 +169,15 @@ def add(home: OpenHome, name: str, url: str) -> Known:
     check_name("remote", name)
     found = Known(name, check_url(url))
     with _held(home):
-        listed = known(home)
-        if name in listed:
+        there = known(home)
+        if name in there:
             raise NameTaken(
-                f"there is a remote {name!r} already: {shown(listed[name].url)}",
+                f"there is a remote {name!r} already: {shown(there[name].url)}",
                 unchanged="nothing was noted",
                 hint="choose another name, or `kai remote remove` that one",
                 name=name,
             )
-        _write(home, {**listed, name: found})
+        _write(home, {**there, name: found})
     return found
 
 
@@ -181,13 +185,13 @@ def change(home: OpenHome, name: str, to: str | None) -> Known:
     """Rename a remote, or forget it for None, with what is known of its logs; what it was."""
     with _held(home):
         found = find(home, name)
-        listed = {key: it for key, it in known(home).items() if key != name}
+        there = {key: it for key, it in known(home).items() if key != name}
         if to is not None:
             check_name("remote", to)
-            if to in listed:
+            if to in there:
                 raise NameTaken(f"there is a remote {to!r} already", unchanged="nothing was renamed", name=to)
-            listed[to] = Known(to, found.url)
-        _write(home, listed)
+            there[to] = Known(to, found.url)
+        _write(home, there)
         here = home.layout.seen(name)
         if os.path.isdir(here):
             if to is None:
@@ -202,10 +206,10 @@ def _held(home: OpenHome) -> AbstractContextManager[None]:
     return links.held(home.vfs, home.layout, home.sleep, home.settings.lock_wait)
 
 
-def _write(home: OpenHome, listed: Mapping[str, Known]) -> None:
+def _write(home: OpenHome, remotes: Mapping[str, Known]) -> None:
     import yaml  # noqa: PLC0415 - as above
 
-    document = {"remotes": {name: {"url": it.url} for name, it in sorted(listed.items())}}
+    document = {"remotes": {name: {"url": it.url} for name, it in sorted(remotes.items())}}
     home.vfs.replace(home.layout.remotes, yaml.safe_dump(document, sort_keys=True, allow_unicode=True).encode())
 
 

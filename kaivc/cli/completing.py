@@ -166,7 +166,7 @@ def _values(kind: str, word: str, seen: _Before) -> tuple[str, list[Offer]]:
         return "", [(name, "") for name in kind[1:].split("|")]
     if kind == "setting":
         return NO_SPACE, [(f"{name}=", "") for name in SETTINGS]
-    if kind in ("agent", "rev", "agentrev", "ref", "path", "source", "snapshot"):
+    if kind in ("agent", "rev", "agentrev", "ref", "path", "source", "snapshot", "remote"):
         return _from_home(kind, word, seen)
     return "", []
 
@@ -181,8 +181,8 @@ def _from_home(kind: str, word: str, seen: _Before) -> tuple[str, list[Offer]]:
     root = find_home(named) if os.path.isdir(named) else None
     if root is None:
         return (DIRS, []) if kind == "source" else ("", [])
-    if kind in ("path", "snapshot"):
-        return "", _paths(root, word, seen) if kind == "path" else _snapshots(root)
+    if kind in ("path", "snapshot", "remote"):
+        return "", {"path": _paths, "snapshot": _snapshots, "remote": _remotes}[kind](root, word, seen)
     from kaivc.storage.catalog import Catalog
 
     catalog = Catalog.open(Layout(root).catalog, WAIT, scratch=_scratch(), read_only=True)
@@ -217,7 +217,7 @@ def _revisions(catalog: Catalog, agent: str) -> list[Offer]:
     return named + [(name, told.get(name, "")) for name in sorted(branches, key=_newest_first)]
 
 
-def _snapshots(root: str) -> list[Offer]:
+def _snapshots(root: str, word: str, seen: _Before) -> list[Offer]:  # noqa: ARG001 - one shape for all kinds
     """The ids of all snapshots, committed or recorded, the newest first."""
     from kaivc.layout import Layout
     from kaivc.names import is_name, snapshots_prefix
@@ -233,6 +233,14 @@ def _snapshots(root: str) -> list[Offer]:
         ids += [name.removeprefix(prefix) for name in journal.refs(catalog, row.id, prefix)] if row else []
         found |= {name: f"of {agent}" for name in ids if is_name(name)}
     return sorted(found.items(), reverse=True)
+
+
+def _remotes(root: str, word: str, seen: _Before) -> list[Offer]:  # noqa: ARG001 - as above
+    """The remotes, and where they are."""
+    from kaivc import remotelist
+    from kaivc.layout import Layout
+
+    return [(it.name, remotelist.shown(it.url)) for it in remotelist.listed(Layout(root).remotes).values()]
 
 
 def _newest_first(branch: str) -> tuple[str, int, str]:

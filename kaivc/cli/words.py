@@ -19,10 +19,13 @@ EVERYWHERE: Options = {
     "--help": ("", "Tell what it does and takes."),
 }
 
-SETTINGS: tuple[str, ...] = ("author", "backups.keep", "backups.max_age", "backups.max_bytes", "chunks.threshold", "compress.level", "head", "isolation.commit_changes", "isolation.enable", "isolation.env", "isolation.inodes", "isolation.memory", "isolation.open_files", "isolation.output", "isolation.processes", "isolation.require", "isolation.rollback_on_error", "isolation.temp_dir", "isolation.time", "isolation.written", "limits.max_file", "limits.max_files", "lock.wait", "packs.seal_at", "read.tries", "reflog.expire", "snapshots.expire", "verify.full_every", "views.keep", "views.max_bytes")
+SETTINGS: tuple[str, ...] = ("author", "backups.keep", "backups.max_age", "backups.max_bytes", "chunks.threshold", "compress.level", "head", "isolation.commit_changes", "isolation.enable", "isolation.env", "isolation.inodes", "isolation.memory", "isolation.open_files", "isolation.output", "isolation.processes", "isolation.require", "isolation.rollback_on_error", "isolation.temp_dir", "isolation.time", "isolation.written", "limits.max_file", "limits.max_files", "lock.wait", "packs.seal_at", "read.tries", "reflog.expire", "snapshots.expire", "ssh.command", "ssh.kai", "verify.full_every", "views.keep", "views.max_bytes")
 
 GROUPS: dict[str, str] = {
     "snapshot": "Test a version in a layer; list, show, promote, drop snapshots.",
+    "remote": "Add, list, remove and rename remotes: other homes, git repositories, bundles.",
+    "token": "Make, list and revoke tokens for `kai serve`.",
+    "role": "Grant, list and revoke roles of users of this machine.",
     "agent": "List, rename, remove and link agents.",
 }
 
@@ -284,6 +287,113 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Options]] = {
     "completion": (
         "Print what lets a shell complete the words of kai.",
         ("=bash|zsh|fish",),
+        {},
+    ),
+    "remote add": (
+        "Note where another home, a git repository or a bundle is.",
+        ("text", "dirs"),
+        {},
+    ),
+    "remote list": (
+        "List the remotes of a home.",
+        (),
+        {},
+    ),
+    "remote remove": (
+        "Forget a remote; versions that came from it stay.",
+        ("remote",),
+        {},
+    ),
+    "remote rename": (
+        "Give a remote another name; all that is known of it goes along.",
+        ("remote", "text"),
+        {},
+    ),
+    "clone": (
+        "Make a home of the agents of another, with all their versions.",
+        ("dirs", "dirs"),
+        {
+            "--agent": ("agent", "Only this agent; may be repeated."),
+            "--remote": ("text", "What to call URL there."),
+        },
+    ),
+    "fetch": (
+        "Bring what a remote has, and note where its refs are.",
+        ("remote",),
+        {
+            "--agent": ("agent", "Only this agent; may be repeated."),
+        },
+    ),
+    "pull": (
+        "Fetch an agent, adopt its new versions, and follow `current`.",
+        ("agent", "remote"),
+        {
+            "--reason": ("text", "Why; it goes into the log."),
+            "--live": ("", "Go on beside a running agent."),
+            "--op-id": ("text", "A name for this operation; repeated with it, it happens once."),
+        },
+    ),
+    "push": (
+        "Send an agent's versions to a remote; its `current` follows.",
+        ("agent", "remote"),
+        {
+            "--ref": ("ref", "Send a snapshot or a backup too, as `snapshots/ID`; may be repeated."),
+            "--delete": ("ref", "Remove a snapshot over there; may be repeated."),
+            "--reason": ("text", "Why; it goes into the log."),
+            "--dry-run": ("", "Say what would happen; do nothing."),
+            "--op-id": ("text", "A name for this operation; repeated with it, it happens once."),
+        },
+    ),
+    "serve": (
+        "Serve the home to other machines: over HTTP, or over pipes.",
+        (),
+        {
+            "--listen": ("text", "Where to listen; port 0 takes a free one."),
+            "--tls-cert": ("files", "The certificate with its chain, PEM: speak TLS."),
+            "--tls-key": ("files", "Its key, PEM; in the same file unless said."),
+            "--anonymous": ("=viewer", "Let whoever shows no token read all agents."),
+            "--access-log": ("files", "One JSON line for each request; stderr unless said."),
+            "--trusted-proxy": ("text", "The proxy whose X-Forwarded-For says who asks."),
+            "--max-parcel": ("text", "The most that one push may bring, as 500MiB."),
+            "--max-requests": ("text", "So many are worked on at once, half for one token."),
+            "--stdio": ("", "Answer over stdin and stdout: what ssh starts at the far end."),
+        },
+    ),
+    "token add": (
+        "Make a token for `kai serve`. It is shown this once.",
+        ("text",),
+        {
+            "--role": ("text", "viewer, tester, operator, maintainer or admin."),
+            "--agents": ("text", "Over these, as `billing-*`; all unless said. May be repeated."),
+            "--expires": ("text", "For how long it holds, as 30d; `never` for good."),
+            "--actor": ("text", "Whom the log names for it: \"Name <mail>\"."),
+        },
+    ),
+    "token list": (
+        "List the tokens of a home, and what each may.",
+        (),
+        {},
+    ),
+    "token revoke": (
+        "Take a token back: the next request that shows it is refused.",
+        ("text",),
+        {},
+    ),
+    "role grant": (
+        "Give a user of this machine a role in this home.",
+        ("text", "text"),
+        {
+            "--agents": ("text", "Over these, as `billing-*`; all unless said. May be repeated."),
+        },
+    ),
+    "role list": (
+        "List the roles of users of this machine.",
+        (),
+        {},
+    ),
+    "role revoke": (
+        "Take roles from a user of this machine.",
+        ("text", "text"),
         {},
     ),
     "agent list": (

@@ -113,13 +113,57 @@ def a_snapshot(top: Path) -> Path:
     return top / "agents"
 
 
+def no_clone_yet(top: Path) -> Path:
+    """A directory of nothing, beside the home."""
+    return top / "empty"
+
+
+def a_remote(top: Path) -> Path:
+    """`../office` is the remote `origin`, just fetched, with an agent `helper` of its own."""
+    home, office = ["--home", str(top / "agents")], ["--home", str(top / "office")]
+    run("clone", str(top / "agents"), str(top / "office"))
+    run("new", "helper", "--from", str(top / "my-agent"), *office)
+    run("commit", "helper", *office)
+    run("remote", "add", "origin", str(top / "office"), *home)
+    run("fetch", *home)
+    return top / "agents"
+
+
+def news_at_a_remote(top: Path) -> Path:
+    """There a version was made since."""
+    a_remote(top)
+    write(top / "office" / AGENT / "workspace", THIRD | {"logic.py": b"print('five')\n"})
+    run("commit", AGENT, "--home", str(top / "office"))
+    return top / "agents"
+
+
+def news_for_a_remote(top: Path) -> Path:
+    """Here a version was made since, and a snapshot is kept."""
+    a_remote(top)
+    run("commit", AGENT, "--home", str(top / "agents"))
+    return a_snapshot(top)
+
+
+def a_snapshot_at_a_remote(top: Path) -> Path:
+    """There it is kept too."""
+    news_for_a_remote(top)
+    run("push", AGENT, "--ref", f"snapshots/{SNAPSHOT}", "--home", str(top / "agents"))
+    return top / "agents"
+
+
 OTHERWISE: dict[str, Callable[[Path], Path]] = {
     "kai agent link": moved_link,
+    "kai clone": no_clone_yet,
+    "kai fetch": news_at_a_remote,
     "kai fsck --repair": damaged_view,
     "kai fsck --repair --dry-run": lambda top: top / "agents",
     "kai init": no_home_yet,
     "kai new summarizer --from": no_agent_yet,
+    "kai pull": news_at_a_remote,
+    "kai push": news_for_a_remote,
+    "kai push summarizer --delete": a_snapshot_at_a_remote,
     "kai redo": just_undone,
+    "kai remote": a_remote,
     "kai rollback summarizer --to v1.0.0 --force": damaged_view,
     "kai run": nothing_changed,
     "kai run summarizer --dirty": lambda top: top / "agents",

@@ -205,6 +205,19 @@ def test_what_the_shell_completes_itself(place: Path, offers: Callable[..., list
     assert offers("commit tester -m ") == [""]
 
 
+def test_remotes_by_name(place: Path, offers: Callable[..., list[str]]) -> None:
+    for name in ("origin", "office"):
+        assert process("remote", "add", name, str(place)).code == 0
+    assert offers("fetch ") == ["", "office", "origin"]
+    assert offers("pull summarizer or") == ["", "origin"]
+    assert offers("push sum") == ["", "summarizer"]
+    assert offers("fetch --agent sum") == ["", "summarizer"]
+    assert offers("remote remove of") == ["", "office"]
+    assert offers("push summarizer --ref back") == ["", "backups/3"]
+    (place / ".kai/remotes.yaml").write_text("[")
+    assert offers("fetch ") == []
+
+
 def test_commands_groups_and_options(place: Path, offers: Callable[..., list[str]]) -> None:
     assert offers("re") == ["", "redo", "restore", "reflog"] or set(offers("re")) > {"redo", "restore", "reflog"}
     assert "list" in offers("agent ")

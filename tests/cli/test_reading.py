@@ -144,7 +144,8 @@ def test_rollback_keeps_what_it_is_told_to(kai: Kai, workspace: Path) -> None:
 
 # ---------------------------------------------------------------- the nearest names, everywhere
 
-WITHOUT = {"init", "new", "import", "doctor", "completion", "agent list"}
+WITHOUT = {"init", "new", "import", "doctor", "completion", "agent list", "clone", "fetch", "pull"}
+WITHOUT |= {verb for verb in VERBS if verb.startswith("remote ")}
 """Commands that are asked about no agent that is there already."""
 
 ABOUT = [verb for verb in VERBS if verb not in WITHOUT]
@@ -205,9 +206,16 @@ def test_a_mistyped_agent_gets_the_nearest(kai: Kai, home: Path, verb: str) -> N
         ("ls-tree bot logic.py/", 9, "logic.py"),
         ("ls-tree bot ../logic.py", 9, "logic.py"),
         ("ls-tee bot", 2, "ls-tree"),
+        ("remote remove orign", 10, "origin"),
+        ("remote rename orign x", 10, "origin"),
+        ("push bot orign", 10, "origin"),
+        ("pull bot orign", 10, "origin"),
+        ("fetch orign", 10, "origin"),
+        ("fetch --agent bott", 9, "bot"),
     ],
 )
 def test_other_misses_get_the_nearest(kai: Kai, home: Path, line: str, code: int, near: str) -> None:
+    assert kai("remote", "add", "origin", str(home)).code == 0
     miss(kai, line, code, near)
 
 

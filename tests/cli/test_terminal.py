@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import re
 import time
 from pathlib import Path
 
@@ -146,6 +147,21 @@ def test_progress_is_drawn_after_a_second_and_taken_away() -> None:
     assert screen.text == "\rwriting: 5 of 10 (50\rverifying: 7        "
     line.clear()
     assert screen.text.endswith("\r            \r")
+
+
+def test_bytes_that_travel_have_a_rate_and_a_name_from_elsewhere_is_escaped() -> None:
+    screen = Screen()
+    line = Line(screen, width=79)  # type: ignore[arg-type]
+    line("receiving", 1 << 20, 10 << 20)  # what came before the connection was cut counts for no rate
+    line._began = time.monotonic() - 2
+    assert line._work is not None
+    object.__setattr__(line._work, "began", time.monotonic() - 2)
+    line("receiving", 5 << 20, 10 << 20)
+    assert re.fullmatch(r"\rreceiving: 5\.0 MiB of 10\.0 MiB \(50%\), (2\.0|1\.9) MiB/s", screen.text)
+    line._drawn = 0.0
+    screen.text = ""
+    line("there: \x1b[2J", 3, 4)
+    assert screen.text.rstrip() == "\rthere: \\x1b[2J: 3 of 4 (75%)"
 
 
 def test_the_choice_shows_the_newest_and_takes_any_revision(kai: Kai, home: Path) -> None:

@@ -35,6 +35,8 @@ KINDS = {
     "KEY=VALUE": "setting",
     "AGENT@REV|DIR": "source",
     "SNAPSHOT": "snapshot",
+    "REMOTE": "remote",
+    "URL": "dirs",
 }
 """By metavar. Whatever else there is, a shell cannot know."""
 

@@ -41,6 +41,7 @@ READING = [
     "verify bot",
     "verify bot@v1.0.0",
     "agent list",
+    "remote list",
     "cat bot@v1.0.0 logic.py",
     "ls-tree bot@v1.0.0",
     "rev-parse bot@v1.0.0",
@@ -59,6 +60,12 @@ WRITING = [
     "agent remove bot",
     "fsck --repair",
     "gc",
+    "remote add other ../other",
+    "remote remove origin",
+    "remote rename origin other",
+    "fetch",
+    "pull bot",
+    "push bot",
 ]
 ASK = """
 import contextlib, io, json, shlex, sys
