@@ -314,9 +314,11 @@ def _watched(started: _Started, job: Job, relay: Relay, box: str, copied: copies
     by = End.OUTPUT if seen.by is End.ITSELF and relay.drain() else seen.by
     if by is End.ITSELF and group.out_of_memory():
         by = End.MEMORY
+    if by is End.ITSELF:
+        by = watch.afterwards() or by
     code = started.outer.returncode
     killed_by = signal.SIGINT if by is End.INTERRUPT else signal.SIGKILL
-    told = by is End.ITSELF and code is not None and code >= 0
+    told = seen.by is End.ITSELF and code is not None and code >= 0
     exit_code = code if told else 128 + killed_by
     return Ended(by, exit_code, seconds, cpu, _peak(seen, group), left, Form.COPY, f"{box}/tree")
 

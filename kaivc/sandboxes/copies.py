@@ -7,6 +7,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final, Self
 
 from kaivc.records import dataclass
@@ -16,6 +17,7 @@ _FICLONE: Final = 0x40049409
 _BLOCK: Final = 512  # the unit of st_blocks
 _LONG: Final = 2000  # of the 4096 bytes that a path may have
 _HELD: Final = 200
+_LOOK: Final = 0o500  # to list a directory, and to ask about what is in it
 
 
 @dataclass(frozen=True)
@@ -120,12 +122,16 @@ def _data(source: int, into: int, size: int) -> int:
     return written
 
 
-def taken(roots: tuple[str, ...], stamps: dict[int, int]) -> Taken:
-    """What is below ``roots`` that ``stamps`` does not tell; each inode once, links not followed."""
+def taken(roots: tuple[str, ...], stamps: dict[int, int], *, opening: bool = False) -> Taken:
+    """What is below ``roots`` that ``stamps`` does not tell; each inode once, links not followed.
+
+    ``opening``: directories of our own that are closed to us are opened for as long as this looks; for when nothing
+    runs that has closed them.
+    """
     size = inodes = 0
     hidden = False
     linked: set[int] = set()
-    with _Directories(roots) as waiting:
+    with _Directories(roots, opening=opening) as waiting:
         for directory in waiting:
             try:
                 entries = list(os.scandir(waiting.near(directory)))
@@ -143,7 +149,7 @@ def taken(roots: tuple[str, ...], stamps: dict[int, int]) -> Taken:
                     hidden = True
                     continue
                 if stat.S_ISDIR(status.st_mode):
-                    waiting.add(entry.path)
+                    waiting.add(entry.path, status)
                 if stamps.get(status.st_ino) == status.st_ctime_ns or status.st_ino in linked:
                     continue
                 if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
@@ -156,14 +162,20 @@ def taken(roots: tuple[str, ...], stamps: dict[int, int]) -> Taken:
 class _Directories:
     """Directories that are still to be looked at; a path that is too long for the system begins at a descriptor."""
 
-    def __init__(self, roots: tuple[str, ...]) -> None:
-        self._waiting = list(roots)
+    def __init__(self, roots: tuple[str, ...], *, opening: bool) -> None:
+        self._opening = opening
+        self._waiting: list[str] = []
         self._held: list[int] = []
+        self._opened: list[tuple[str, int]] = []
+        for root in roots:
+            self.add(root, os.lstat(root))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for path, mode in reversed(self._opened):
+            kernel.set_mode(path, mode)
         for fd in self._held:
             os.close(fd)
 
@@ -171,8 +183,13 @@ class _Directories:
         while self._waiting:
             yield self._waiting.pop()
 
-    def add(self, path: str) -> None:
+    def add(self, path: str, status: os.stat_result) -> None:
         """One more."""
+        mode = stat.S_IMODE(status.st_mode)
+        if self._opening and mode & _LOOK != _LOOK and status.st_uid == os.geteuid():
+            with suppress(OSError):  # it stays hidden
+                kernel.set_mode(path, mode | _LOOK)
+                self._opened.append((path, mode))
         self._waiting.append(path)
 
     def near(self, path: str) -> str:

@@ -251,7 +251,7 @@ class _Kept(Command):
             return End.MEMORY
         if self._relay.exceeded:
             return End.OUTPUT
-        return watch.files() or End.ITSELF
+        return watch.afterwards() or End.ITSELF
 
     def _members(self) -> list[int]:
         return [it.pid for it in looking.family(self._keeper) if it.present]

@@ -268,7 +268,7 @@ class Sandboxed(Command):
             return End.OUTPUT
         if code == 128 + signal.SIGXFSZ:  # a single file had all that may be written
             return End.WRITTEN
-        return watch.files() or End.ITSELF
+        return watch.afterwards() or End.ITSELF
 
     def _members(self) -> list[int]:
         """What runs of the command."""

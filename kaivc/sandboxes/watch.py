@@ -18,6 +18,7 @@ _FILES_EVERY: Final = 0.1
 _SHARE: Final = 20  # looking takes at most a twentieth of the time
 _LOOKS: Final = 20
 _MOMENT: Final = 0.005
+_CLOSED: Final = 5  # looks at which a directory was closed to us: many are so for a moment
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,14 @@ class Watch:
         self._killed = killed
         # What the file system would have left without the command: bytes and inodes.
         self._room, self._slots = _left(roots[0])
+        self._closed = 0
         self.peak = 0
 
     def until(self, ended: int, relay: Relay) -> Seen:
-        """Watch until ``ended`` is ready for reading, or a limit is passed, or kai is interrupted."""
+        """Watch until ``ended`` is ready for reading, or a limit is passed, or kai is interrupted.
+
+        What it wrote last is for `afterwards` to see, when all that it left running is killed.
+        """
         try:
             return Seen(self._until(ended, relay), self.peak)
         except KeyboardInterrupt:
@@ -75,7 +80,7 @@ class Watch:
             if relay.ended and relay.fileno() in ready:
                 poll.unregister(relay)
             if ended in ready:
-                return End.OUTPUT if relay.drain() else self.files() or End.ITSELF
+                return End.OUTPUT if relay.drain() else End.ITSELF
             now, began = time.monotonic(), time.thread_time()
             if now >= end:
                 return End.TIME
@@ -98,6 +103,14 @@ class Watch:
     def files(self) -> End | None:
         """Look at what is written: the limit that it passes."""
         taken = copies.taken(self._roots, self._stamps)
+        self._closed = self._closed + 1 if taken.hidden else 0
+        return self._files(taken, decides=self._closed > _CLOSED)
+
+    def afterwards(self) -> End | None:
+        """As `files`, when nothing of the command runs any more that could close what it holds."""
+        return self._files(copies.taken(self._roots, self._stamps, opening=True), decides=True)
+
+    def _files(self, taken: copies.Taken, *, decides: bool) -> End | None:
         size, inodes = taken.size, taken.inodes
         # What has no name, or lies where we cannot look, shows only in what the file system has left. Others use that
         # too, so it is a reason to look closer. Where all is seen, whatever else is gone is theirs; where it is not,
@@ -108,13 +121,13 @@ class Watch:
         if self._room - room > self._limits.written:
             unnamed = self._unnamed()
             size += unnamed.size
-            if taken.hidden or unnamed.hidden:
+            if unnamed.hidden or (taken.hidden and decides):
                 size = max(size, self._room - room)
-            else:
+            elif not taken.hidden:
                 self._room = room + size
-        if taken.hidden:
+        if taken.hidden and decides:
             inodes = max(inodes, self._slots - slots)
-        else:
+        elif not taken.hidden:
             self._slots = slots + inodes
         if size > self._limits.written:
             return End.WRITTEN

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNNER = Path(__file__).with_name("runner.py")
 PYTHON = "/usr/bin/python3"
 MARK = str(100_000 + os.getpid())  # of this process: others run the same
+ALONE = Ids(*[62_000 + os.getpid() % 2_000] * 2)  # processes are counted by user, and others are nobody's
 SECRET = "a variable that nobody passes on"
 
 
@@ -41,7 +42,7 @@ made = 0
 try:
     while made < 300:
         if os.fork() == 0:
-            time.sleep(3)
+            time.sleep(20)
             os._exit(0)
         made += 1
 except OSError:
@@ -51,7 +52,7 @@ os._exit(0)
 """
 MANY = """
 import os, time
-pids = [os.fork() or os._exit(len(bytearray(10**8)) and (time.sleep(4) or 0)) for _ in range(6)]
+pids = [os.fork() or os._exit(len(bytearray(10**8)) and (time.sleep(10) or 0)) for _ in range(6)]
 codes = [os.waitpid(pid, 0)[1] for pid in pids]
 print("had not" if any(codes) else "had it all")
 """
@@ -182,7 +183,7 @@ def ids(request: pytest.FixtureRequest) -> Ids | None:
         if request.param == "root":
             pytest.skip("only root can be root")
         return None
-    return None if request.param == "root" else Ids(65534, 65534)
+    return None if request.param == "root" else ALONE
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -248,7 +249,7 @@ def test_no_job_changes_the_version_or_leaves_a_mount_or_a_descriptor(results: R
 def test_time_is_limited(results: Results) -> None:
     it = results["time"]
     assert (it["by"], it["exit_code"]) == ("time", 137)
-    assert 0.7 <= it["seconds"] < 3
+    assert 0.7 <= it["seconds"] < 10
 
 
 def test_output_is_limited(results: Results) -> None:
@@ -327,7 +328,7 @@ def test_two_at_once_do_not_see_each_other(results: Results) -> None:
 def test_what_it_took_is_told(results: Results) -> None:
     it = results["memory of many"]
     assert it["peak_memory"] > 50 << 20
-    assert 0 < results["work"]["seconds"] < 5
+    assert 0 < results["work"]["seconds"] < 20
     assert results["flood"]["cpu_seconds"] >= 0
 
 

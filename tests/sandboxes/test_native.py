@@ -150,14 +150,14 @@ def test_long_arguments_and_names_that_are_not_text_arrive_as_they_are(runs):
     assert it["output"].split() == ["50000", "True", "60000"]
 
 
-SPREAD = "for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=f$i bs=1M count=16 2>/dev/null; sleep 0.05; done; sleep 9"
+SPREAD = "for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=f$i bs=1M count=16 2>/dev/null; sleep 0.05; done; sleep 60"
 HOGS = """
 import os, time
 for i in range(6):
     if os.fork() == 0:
         held = b"x" * (80 << 20)
-        time.sleep(9)
-time.sleep(9)
+        time.sleep(60)
+time.sleep(60)
 """
 
 
@@ -166,13 +166,13 @@ def test_each_limit_ends_the_command_and_nothing_of_it_is_left(runs):
         "time": ({"seconds": 0.5}, "sleep 60"),
         "output": ({"output": 5000}, "yes"),
         "written": ({}, SPREAD),
-        "inodes": ({}, "for i in $(seq 900); do : > n$i; done; sleep 9"),
+        "inodes": ({}, "for i in $(seq 900); do : > n$i; done; sleep 60"),
         "memory": ({}, f"exec python3 -c '{HOGS}'"),
     }
     given = [{"argv": ["sh", "-c", script], "limits": limits} for limits, script in cases.values()]
     found = runs(*given)
     assert [it["by"] for it in found] == list(cases)
-    assert all(it["seconds"] < 8 for it in found)
+    assert all(it["seconds"] < 20 for it in found), "which is when the time of each is over"
     assert len(found[1]["output"]) == 5000
 
 
@@ -346,7 +346,7 @@ def reaper():
     kernel.call("prctl", 36, 0, 0, 0, 0)
 
 
-def wait_until_childless(seconds=5.0):
+def wait_until_childless(seconds=20.0):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
@@ -368,7 +368,7 @@ def start(case, base):
 def test_kai_killed_at_each_stage_leaves_no_process_no_mount_no_group(reaper, tmp_path, what, after):
     argv = ["sh", "-c", "setsid sleep 60 & sleep 60"]
     kai = start({"argv": argv, "here": KILLED.format(what=what, after=after), "limits": {"seconds": 1}}, tmp_path)
-    output, _ = kai.communicate(timeout=20)
+    output, _ = kai.communicate(timeout=60)
     assert kai.returncode == -signal.SIGKILL, output
     assert wait_until_childless() == []
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
@@ -395,13 +395,13 @@ def test_an_interrupt_ends_it_and_says_so(reaper, tmp_path):
     kai = start({"argv": ["sh", "-c", "echo up > up; sleep 60"]}, tmp_path)
     wait_for(tmp_path / "0/layer/overlay/upper/up")
     kai.send_signal(signal.SIGINT)
-    output, _ = kai.communicate(timeout=20)
+    output, _ = kai.communicate(timeout=60)
     [it] = json.loads(output)
     assert (it["by"], it["exit_code"]) == ("interrupt", 130)
     assert wait_until_childless() == []
 
 
-def wait_for(path, seconds=10.0):
+def wait_for(path, seconds=30.0):
     until = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < until

@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RAID = Path(__file__).with_name("redteam")
 PYTHON = "/usr/bin/python3"
 SECRET = "the secret that nobody inside may read"
+ALONE = Ids(*[62_000 + os.getpid() % 2_000] * 2)  # processes are counted by user, and others are nobody's
 DRIVER = [PYTHON, "-S", "-s", "-E", "-B", "attempts/driver.py"]
 ATTEMPTS = sorted(it.stem for it in (RAID / "attempts").glob("*_*.py"))
 
@@ -124,7 +125,7 @@ class Canaries:
     """What the attempts are after, and what is seen of it from outside."""
 
     def __init__(self, user: str) -> None:
-        self.ids = None if user == "root" else Ids(65534, 65534)
+        self.ids = None if user == "root" else ALONE
         self._stack = ExitStack()
         self.mark = f"redteam-{os.getpid()}-{user}-{time.monotonic_ns()}"
         self.place = Path(tempfile.mkdtemp(prefix="kai-redteam-"))
@@ -299,14 +300,15 @@ def raid(request: pytest.FixtureRequest, canaries: Canaries, readable: Path, use
     }
 
 
-def running(place: Path) -> list[int]:
-    """The processes that have to do with a directory."""
+def running(place: Path) -> list[bytes]:
+    """The processes that have to do with a directory, or are a raid's."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
-            words = Path(f"/proc/{name}/cmdline").read_bytes()
-            if str(place).encode() in words or b"attempts/driver.py" in words or b"\0hogs/" in words:
-                found.append(int(name))
+            line = Path(f"/proc/{name}/cmdline").read_bytes()
+            words = line.split(b"\0")  # whole ones: a shell of somebody else's may well speak of them
+            if str(place).encode() in line or any(it == b"attempts/driver.py" or it[:5] == b"hogs/" for it in words):
+                found.append(name.encode() + b" " + line)
     return found
 
 

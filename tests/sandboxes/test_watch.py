@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kaivc.sandboxes import KINDS, looking
-from kaivc.sandboxes.base import End, Limits
+from kaivc.sandboxes.base import End, Job, Limits
 from kaivc.sandboxes.watch import Watch
 from tests.conftest import Ids, require_tool, run_as
 
@@ -215,6 +215,44 @@ def test_what_is_named_first_and_hidden_then_stays_counted(disk: Disk, hidden: l
     assert watch.files() is End.WRITTEN
 
 
+def test_what_is_closed_is_opened_to_be_counted_when_nothing_runs_any_more(
+    public_tmp: Path, public_python: list[str], other_uid: Ids
+) -> None:
+    """By the user whose command has closed it; and it is as before then."""
+    script = """
+import json, os, sys
+from kaivc.sandboxes import copies
+from kaivc.sandboxes.base import Limits
+from kaivc.sandboxes.watch import Watch
+os.makedirs("top/closed/inner/inner")
+for name in ("top/a", "top/closed/b", "top/closed/inner/c", "top/closed/inner/inner/d"):
+    with open(name, "wb") as file: file.write(b"x" * 8192)
+dirs = ["top/closed/inner/inner", "top/closed/inner", "top/closed", "top"]
+for name, mode in zip(dirs, (0, 0o400, 0o300, 0)): os.chmod(name, mode)
+held = [os.open("top", os.O_PATH)]
+watch = Watch(Limits(1, 1, 1, 1 << 20, 50, 1, 1), list, (os.path.abspath("top"),), {})
+free = os.statvfs_result((1, 1, 1, 0, 0, 1, 0, 0, 0, 255))
+os.statvfs = lambda _: free
+print(*[watch.files() for _ in range(6)], watch.afterwards())
+for opening in (False, True):
+    it = copies.taken((os.path.abspath("top"),), {}, opening=opening)
+    print(it.size // 8192, it.inodes, it.hidden)
+print(oct(os.fstat(held[0]).st_mode))
+os.chmod("top", 0o700); print(oct(os.stat("top/closed").st_mode))
+os.chmod("top/closed", 0o700); print(oct(os.stat("top/closed/inner").st_mode))
+os.chmod("top/closed/inner", 0o700); print(oct(os.stat("top/closed/inner/inner").st_mode))
+"""
+    os.chown(public_tmp, other_uid.uid, other_uid.gid)
+    done = run_as(other_uid, [*public_python, "-c", script], cwd=public_tmp)
+    assert done.returncode == 0, done.stderr
+    looks, closed, opened, *modes = done.stdout.splitlines()
+    assert looks == "None None None None None written None", "where it stays closed, what is gone decides"
+    assert closed == "0 0 True"
+    assert opened.endswith(" 7 False")
+    assert int(opened.split()[0]) >= 4
+    assert modes == ["0o40000", "0o40300", "0o40400", "0o40000"]
+
+
 RUN = """
 import json, os, sys
 from kaivc.sandboxes import KINDS
@@ -250,3 +288,20 @@ def test_a_busy_disk_convicts_nobody(
     done = run_as(ids, [*public_python, "-c", RUN, kind, str(base), BUSY], cwd="/", timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == ["itself", 0, True]
+
+
+LATE = "(sleep 0.05; for n in 1 2 3 4 5 6 7 8; do head -c 900000 /dev/zero > f$n; done; sleep 60) & exit 0"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_when_the_command_has_ended_counts_too(kind: str, public_tmp: Path) -> None:
+    """Until all that it left running is killed."""
+    if kind == "bubblewrap":
+        require_tool("bwrap")
+    (public_tmp / "lower").mkdir()
+    (public_tmp / "layer").mkdir(mode=0o700)
+    job = Job(("sh", "-c", LATE), {}, str(public_tmp / "lower"), str(public_tmp / "layer"), LIMITS)
+    ended = KINDS[kind]()().run(job, lambda _: None)
+    assert (ended.exit_code, ended.left_running > 0) == (0, True)
+    written = sum(it.stat().st_blocks * 512 for it in Path(ended.top).iterdir())
+    assert (ended.by is End.WRITTEN) == (written > MIB)

@@ -13,5 +13,5 @@ for number in range(6):
         os.write(fd, b"x" * (1 << 20))
     one.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
     os.close(fd)
-time.sleep(2.5)
+time.sleep(10)
 print("HAD IT ALL")

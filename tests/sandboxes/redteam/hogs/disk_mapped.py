@@ -13,6 +13,6 @@ for number in range(6):
     held.append(mmap.mmap(fd, 4096))
     os.close(fd)
     os.closerange(3, 100)  # mmap keeps a descriptor of its own
-time.sleep(2.5)
+time.sleep(10)
 print("HAD IT ALL")
 os._exit(0)

@@ -12,5 +12,5 @@ for number in range(6):
     for _ in range(28):
         os.write(fd, b"x" * (1 << 20))
     held.append(fd)
-time.sleep(2.5)
+time.sleep(10)
 print("HAD IT ALL")
