@@ -659,6 +659,9 @@ class Home:
         """Take in what a bundle holds, as a pull from the home that it was made of would."""
         from kaivc.ops.bundle_unbundle import bundle_unbundle
 
+        here = self.agents(removed=True)
+        for name in agents or [EVERY]:
+            _require(self.opened, "current" if name in here else "create", name)
         return bundle_unbundle(
             self._now(), self._context(nobody), os.fspath(path), agents, reason=reason, live=live
         )

@@ -18,6 +18,7 @@ def build(house: House) -> Starlette:
     """The application of a home."""
     app = Starlette(routes=routes(house))
     app.router.redirect_slashes = False
+    app.router.default = house.endpoint(_nothing())  # no pattern fits a path with a line break
     return app
 
 

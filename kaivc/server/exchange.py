@@ -134,8 +134,9 @@ class Exchange:
         self._body(b"", more=False)
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """A whole answer."""
-        self.start(status, [*headers, ("content-length", str(len(body)))])
+        """A whole answer; to a request that is not read to its end it is the last one of the connection."""
+        last = [] if self._ended else [("connection", "close")]
+        self.start(status, [*headers, ("content-length", str(len(body))), *last])
         self._body(body, more=False)
 
     def _say(self, event: Mapping[str, Any]) -> None:

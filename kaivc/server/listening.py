@@ -122,6 +122,11 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._count()
 
+    def on_response_complete(self) -> None:
+        """Count for the next request: a part of it may be here already."""
+        super().on_response_complete()
+        self._count()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Count no more."""
         self._stop()

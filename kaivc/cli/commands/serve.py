@@ -99,7 +99,9 @@ def _http(door: Invocation, home: Home, wanted: _Wanted) -> None:
     limits = Limits(parcel=size("--max-parcel", wanted.max_parcel, 1, 1024 * TIB), requests=wanted.max_requests)
     place = listening.Place.parse(wanted.listen)
     if wanted.tls_cert is None and wanted.tls_key is not None:
-        raise InvalidSettings("--tls-key is given, and no --tls-cert", unchanged="nothing was started")
+        raise InvalidSettings(
+            "--tls-key is given, and no --tls-cert", unchanged="nothing was started", hint="give both, or neither"
+        )
     context = None if wanted.tls_cert is None else listening.tls(wanted.tls_cert, wanted.tls_key)
     _check_open(home, place, anonymous=wanted.anonymous)
     guard = Guard(home.opened.layout, limits, anonymous=wanted.anonymous)
