@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Self
 
 from kaivc.errors import ChecksumMismatch, LockTimeout, RefusedArrival, TooLarge, UnknownFormat
@@ -19,7 +20,7 @@ from kaivc.storage.bases import Found
 from kaivc.storage.blocks import Member
 from kaivc.storage.gitobjects import MalformedObject
 from kaivc.storage.index import ObjectRow
-from kaivc.storage.pack import MAGIC, Header, Location, PackReader, RecordKind
+from kaivc.storage.pack import MAGIC, MAX_BASE, Header, Location, PackReader, RecordKind
 from kaivc.storage.store import ObjectStore, decode_chunk_list
 from kaivc.wire import Offer
 
@@ -52,21 +53,27 @@ class Incoming:
     def __enter__(self) -> Self:
         home, directory = self._home, self._home.layout.incoming(self._agent)
         home.vfs.make_dirs(directory, home.dir_mode)
-        self._fd = home.vfs.open_append(self.path)
+        while True:
+            self._fd = home.vfs.open_append(self.path)
+            try:
+                self._hold()
+                if _is_at(self._fd, self.path):
+                    return self
+            except BaseException:
+                home.vfs.close(self._fd)
+                raise
+            home.vfs.close(self._fd)  # whoever held it was done with it, and removed it
+
+    def _hold(self) -> None:
         try:
-            home.vfs.flock(self._fd)
+            self._home.vfs.flock(self._fd)
         except BlockingIOError as error:
-            home.vfs.close(self._fd)
             raise LockTimeout(
                 f"another transfer is taking in the same versions of {self._agent}",
                 unchanged="nothing moved",
                 hint="let it end, then run the command again",
                 agent=self._agent,
             ) from error
-        except BaseException:
-            home.vfs.close(self._fd)
-            raise
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._home.vfs.close(self._fd)
@@ -111,14 +118,37 @@ def unmeasured() -> Offer:
     return Offer(os.urandom(32).hex(), 0, 0)
 
 
-def sweep(home: OpenHome, agent: str) -> None:
-    """Remove parcels of an agent that were cut, and that nobody went on with."""
+def sweep(home: OpenHome, agent: str, now: int) -> None:
+    """Remove parcels of an agent that were cut, and that nobody went on with; ``now`` is the disk's time, in ns."""
     directory = home.layout.incoming(agent)
-    now = home.clock.now_ns()
     for name in os.listdir(directory) if os.path.isdir(directory) else []:
         path = os.path.join(directory, name)
-        if name.endswith(SUFFIX) and now - os.lstat(path).st_mtime_ns > FORGOTTEN_NS:
+        try:
+            age = now - os.lstat(path).st_mtime_ns
+        except FileNotFoundError:
+            continue
+        if name.endswith(SUFFIX) and age > FORGOTTEN_NS:
+            _remove(home, path)
+
+
+def _remove(home: OpenHome, path: str) -> None:
+    """Remove a parcel that nobody holds."""
+    fd = home.vfs.open_append(path)
+    try:
+        home.vfs.flock(fd)
+        if _is_at(fd, path):
             home.vfs.unlink(path, missing_ok=True)
+    except BlockingIOError:
+        pass  # somebody goes on with it just now
+    finally:
+        home.vfs.close(fd)
+
+
+def _is_at(fd: int, path: str) -> bool:
+    """Whether a file that was opened is still the one of its name."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    return False
 
 
 # ---------------------------------------------------------------- what is in it
@@ -168,10 +198,14 @@ def _headers(path: str) -> Iterator[Header]:
     try:
         if not packscan.magic_is_whole(reader):
             raise refused("no parcel")
-        for item in packscan.survey(reader, len(MAGIC), packscan.size(reader)):
+        end, at = packscan.size(reader), len(MAGIC)
+        for item in packscan.survey(reader, at, end):
             if isinstance(item, packscan.Gap):
                 raise refused(f"{item.why}, at byte {item.offset}")
+            at = item.end
             yield item.header
+        if at != end:
+            raise refused(f"the end of a pack, at byte {at}")
     finally:
         reader.close()
 
@@ -246,7 +280,7 @@ class Lent(ObjectStore):
         if there is not None:
             return self._found(there)
         row = self.own.require(oid)
-        if row.kind == RecordKind.CHUNK_LIST or row.size > self.settings.chunks_threshold:
+        if row.kind == RecordKind.CHUNK_LIST or row.size > MAX_BASE:
             raise MalformedObject("a record that is encoded with what may be cut in another way here")
         header = Header(row.kind, 0, row.id, row.size, Location(0, 0), 0, 0)
         return Found(header, lambda: self._reader(row), content=self.own.proven(oid, row.kind))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from kaivc import incoming, intents, making, receiving, trees, versions
-from kaivc.errors import Diverged, InvalidName, LostRace, RefusedArrival, VersionConflict
+from kaivc.errors import Diverged, InvalidName, LostRace, RefusedArrival, TooLarge, VersionConflict
 from kaivc.incoming import Incoming, Lent
 from kaivc.making import Beginning
 from kaivc.movement import Move, Mover
@@ -69,7 +69,7 @@ def shown_refs(repo: Repository) -> dict[RefName, ObjectId]:
 
 
 def may_travel(agent: str, ref: str) -> bool:
-    """Whether a ref is one that may be sent, by its name: a version, ``current``, a snapshot or a backup."""
+    """Whether a ref is one that may be sent, by its name: a version, ``current`` or a snapshot."""
     if ref == current_ref(agent):
         return True
     if ref.startswith(tags_prefix(agent)):
@@ -77,9 +77,16 @@ def may_travel(agent: str, ref: str) -> bool:
             return version_ref(agent, Version.parse(ref.removeprefix(tags_prefix(agent)))) == ref
         except InvalidName:
             return False
-    if ref.startswith(snapshots_prefix(agent)):
-        return is_name(ref.removeprefix(snapshots_prefix(agent)))
-    return ref.startswith(heads_prefix(agent)) and bool(_BACKUP.match(ref.removeprefix(heads_prefix(agent))))
+    return ref.startswith(snapshots_prefix(agent)) and is_name(ref.removeprefix(snapshots_prefix(agent)))
+
+
+def name_elsewhere(agent: str, ref: str) -> str:
+    """What a ref is called in other homes.
+
+    A backup has the number of an operation of this home, and an undo finds it by that: elsewhere it is a snapshot.
+    """
+    branch = ref.removeprefix(heads_prefix(agent))
+    return f"{snapshots_prefix(agent)}{branch.replace('/', '-')}" if _BACKUP.match(branch) else ref
 
 
 # ---------------------------------------------------------------- an agent that is there
@@ -105,7 +112,7 @@ def opened(repo: Repository, arrived: Incoming | None, actor: Actor) -> Iterator
 def _removed_if_refused(arrived: Incoming) -> Iterator[None]:
     try:
         yield
-    except RefusedArrival:
+    except (RefusedArrival, TooLarge):
         arrived.discard()
         raise
 
@@ -153,13 +160,15 @@ def landed_before(repo: Repository, op_id: str) -> Arrived | None:
 
 
 def _expect(repo: Repository, updates: Sequence[RefUpdate]) -> None:
-    """Say a lost race before anything is prepared; the transaction asks again."""
+    """Say a lost race before anything is prepared, and that a version never moves; the transaction asks again."""
     for update in updates:
         found = repo.ref(update.name)
+        if update.name.startswith("refs/tags/") and None not in {found, update.new} and found != update.new:
+            raise _conflict(update, found)
         wanted = update.expect.oid if isinstance(update.expect, Exactly) else None
         if found == wanted:
             continue
-        if update.name.startswith("refs/tags/") and found is not None:
+        if update.name.startswith("refs/tags/") and found is not None and found != update.new:
             raise _conflict(update, found)
         raise LostRace(
             f"{update.name} is not where it was: somebody moved it",

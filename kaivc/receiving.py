@@ -131,7 +131,8 @@ def _follow(walk: Walk, guest: Repository, ref: str, oid: ObjectId) -> None:
         if isinstance(error, RefusedArrival):
             raise
         raise refused(f"{label}: {error.what}") from error
-    if ref == current_ref(guest.name) and guest.store.kind(oid) is not Kind.COMMIT:
+    row = guest.store.find(oid)
+    if ref == current_ref(guest.name) and row is not None and row.kind != Kind.COMMIT:
         raise refused("`current` is no commit")
 
 

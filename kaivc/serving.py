@@ -12,11 +12,12 @@ from kaivc import landing, making, parcels
 from kaivc.errors import LostRace, NoSuchAgent, PermissionDenied
 from kaivc.incoming import Incoming
 from kaivc.landing import Arrival
-from kaivc.names import Actor, check_name, check_op_id, current_ref, snapshots_prefix, tags_prefix
+from kaivc.names import Actor, ObjectId, check_name, check_op_id, current_ref, snapshots_prefix, tags_prefix
 from kaivc.parcels import Parcel
 from kaivc.repository import OpenHome, Repository
 from kaivc.roles import unseen
 from kaivc.storage import oplog
+from kaivc.storage.gitobjects import Kind
 from kaivc.wire import Entry, Far, Head, Hello, Offer, Outcome, Update, malformed
 
 KEPT = 4
@@ -97,7 +98,7 @@ class FarHome:
         if found is None:
             while len(self._plans) >= KEPT:
                 del self._plans[next(iter(self._plans))]
-            found = parcels.plan(repo, wants, haves)
+            found = parcels.plan(repo, wants, _known(repo, shown, haves))
         self._plans[key] = found
         return found
 
@@ -181,6 +182,22 @@ class FarHome:
 
     def close(self) -> None:
         """The home is the caller's."""
+
+
+def _known(repo: Repository, shown: set[ObjectId], haves: Iterable[bytes]) -> list[bytes]:
+    """Of what the other side says it has, what it may know of: else the answer would tell whether the rest is here."""
+    store, listed = repo.store, list(haves)
+    asked = {oid for oid in listed if oid not in shown and store.find(oid) is not None}
+    seen: set[bytes] = set(shown)
+    todo = list(shown)
+    while todo and not asked <= seen:
+        oid = todo.pop()
+        kind = store.kind(oid)
+        behind = store.tag(oid).target if kind is Kind.TAG else store.commit(oid).parent
+        if behind is not None and behind not in seen:
+            seen.add(behind)
+            todo.append(behind)
+    return [oid for oid in listed if oid in seen]
 
 
 def acts_of(agent: str, updates: Iterable[Update]) -> frozenset[str]:

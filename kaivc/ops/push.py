@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kaivc import landing, remotelist
 from kaivc.errors import NoSuchRevision, NoVersionYet, RefusedByRemote
-from kaivc.names import check_op_id, heads_prefix, nearest
+from kaivc.names import check_op_id, current_ref, heads_prefix, nearest
 from kaivc.records import dataclass
 from kaivc.remotes import connect
 from kaivc.remotes.base import Context, Push, Sent
@@ -59,6 +59,8 @@ def push(  # noqa: PLR0913 - a keyword for each option of the verb
 ) -> Pushed:
     """Send all versions and ``current``, and the snapshots and backups of ``refs``; ``delete`` removes snapshots.
 
+    A backup is a snapshot over there: its number is that of an operation of this home.
+
     ``current`` over there moves only from where this home last saw it: Diverged otherwise, and nothing is sent.
     VersionConflict for numbers that are other versions over there, once all else is done.
     """
@@ -103,8 +105,8 @@ def _ref(repo: Repository, text: str) -> str:
     """The ref of a snapshot or backup that is named: ``snapshots/ID``, ``backups/N``."""
     prefix = heads_prefix(repo.name)
     name = prefix + text.removeprefix(prefix)
-    known = repo.refs(prefix)
-    if name not in known or not landing.may_travel(repo.name, name):
+    known = [it for it in repo.refs(prefix) if it != current_ref(repo.name)]
+    if name not in known or not landing.may_travel(repo.name, landing.name_elsewhere(repo.name, name)):
         names = [it.removeprefix(prefix) for it in known]
         close = nearest(text, names)
         raise NoSuchRevision(

@@ -6,10 +6,10 @@ it or pushed to it. Nothing else of the agent moves when they do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from kaivc import landing, making, remotelist, versions
-from kaivc.errors import Diverged, ForkedLog, InvalidName, NoSuchAgent, VersionConflict, WrongFormat
+from kaivc.errors import Diverged, ForkedLog, InvalidName, NoSuchAgent, RefusedArrival, VersionConflict, WrongFormat
 from kaivc.landing import Arrival, Arrived
 from kaivc.names import (
     Absent,
@@ -170,9 +170,7 @@ def fetch(repo: Repository, name: str, remote: Remote, reason: str = "") -> Fetc
         arrival = Arrival("fetch", repo.new_op_id(), home.actor, why, updates)
         tips = {ref: new for ref, _, new in moves}
         if moves:
-            with remote.bring(repo, list(dict.fromkeys(tips.values())), haves(repo)) as arrived:
-                objects = landing.land(repo, arrived, arrival, tips, repo.refs("refs/").values()).objects
-                arrived.discard()
+            objects = _bring(repo, remote, arrival, tips)
         else:
             landing.land(repo, None, arrival, {}, None)
     note(home, name, remote, head)
@@ -180,6 +178,24 @@ def fetch(repo: Repository, name: str, remote: Remote, reason: str = "") -> Fetc
         Change(ref, old.hex() if old else None, new.hex() if new else None) for ref, old, new in [*moves, *gone]
     )
     return Fetched(repo.name, name, changes, conflicts(repo, theirs), objects, head.seq)
+
+
+def _bring(repo: Repository, remote: Remote, arrival: Arrival, tips: Mapping[str, bytes]) -> int:
+    """Let what is missing arrive, and count; the number of objects."""
+    try:
+        return _land(repo, remote, arrival, tips, haves(repo))
+    except RefusedArrival:
+        # What is here may be cut in another way than over there, so that pieces are missing: all of it is asked for.
+        return _land(repo, remote, arrival, tips, [])
+
+
+def _land(
+    repo: Repository, remote: Remote, arrival: Arrival, tips: Mapping[str, bytes], there: Sequence[bytes]
+) -> int:
+    with remote.bring(repo, list(dict.fromkeys(tips.values())), there) as arrived:
+        done = landing.land(repo, arrived, arrival, tips, repo.refs("refs/").values())
+        arrived.discard()
+    return done.objects
 
 
 def _moved_version(repo: Repository, name: str, ref: str, old: bytes, new: bytes) -> VersionConflict:
@@ -364,9 +380,10 @@ def plan_push(
             )
         updates.append(Update(name_of_current, there, here))
     for ref in also:
-        mine, old = repo.ref(RefName(ref)), theirs.get(ref)
+        there_it_is = landing.name_elsewhere(repo.name, ref)
+        mine, old = repo.ref(RefName(ref)), theirs.get(there_it_is)
         if mine != old:
-            updates.append(Update(ref, old, mine))
+            updates.append(Update(there_it_is, old, mine))
     updates += [Update(ref, theirs[ref], None) for ref in delete if ref in theirs]
     return PushPlan(tuple(updates), conflicts(repo, theirs))
 

@@ -361,7 +361,10 @@ def test_backups_stay_at_home_unless_named(writable: Far) -> None:
         assert "refs/heads/bot/backups/1" not in far.bot.repository.refs("refs/heads/")
         name = next(ref for ref in bot.repository.refs("refs/heads/") if "/backups/" in ref).split("bot/")[1]
         near.push("bot", refs=[name])
-        assert f"refs/heads/bot/{name}" in far.bot.repository.refs("refs/heads/")
+        number = name.removeprefix("backups/")  # that of an operation here: an undo over there would take it for its own
+        there = far.bot.repository.refs("refs/heads/")
+        assert f"refs/heads/bot/snapshots/backups-{number}" in there
+        assert f"refs/heads/bot/{name}" not in there
         whole(far.home)
 
 

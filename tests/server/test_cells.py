@@ -30,7 +30,7 @@ TABLE = """
     put              no    yes   yes   yes   yes
     add_snapshot     no    past  past  past  past
     drop_snapshot    no    past  past  past  past
-    add_backup       no    past  past  past  past
+    add_backup       no    no    no    no    no
     move_current     no    no    past  past  past
     add_version      no    no    no    past  past
     both             no    no    no    past  past
