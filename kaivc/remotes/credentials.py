@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from kaivc.errors import CredentialsNeeded, KaiError
-from kaivc.records import dataclass, field
+from kaivc.records import dataclass
 from kaivc.remotes.base import Ask
 
 HELPER_SECONDS = 120
@@ -57,8 +57,11 @@ class Credential:
     """A user and a secret; ``helped`` if git's helpers gave it, and want to hear whether it was right."""
 
     user: str
-    secret: str = field(repr=False)
+    secret: str
     helped: bool = False
+
+    def __repr__(self) -> str:
+        return f"Credential({self.user!r})"
 
 
 def candidates(origin: Origin, user: str, environ: Mapping[str, str], ask: Ask, *, own: bool) -> Iterator[Credential]:
@@ -158,11 +161,23 @@ def without(error: KaiError, secrets: Collection[str]) -> KaiError:
     """The same error without secrets that the other side may have said back."""
     if not secrets:
         return error
+    what, unchanged, hint = (blotted(text, secrets) for text in (error.what, error.unchanged, error.hint))
+    return type(error)(what, unchanged=unchanged, hint=hint, **_blotted_facts(error.facts, secrets))
 
-    def cleaned(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return text
 
-    facts = {key: cleaned(it) if isinstance(it, str) else it for key, it in error.facts.items()}
-    return type(error)(cleaned(error.what), unchanged=cleaned(error.unchanged), hint=cleaned(error.hint), **facts)
+def blotted(text: str, secrets: Collection[str]) -> str:
+    """A text without secrets."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def _blotted_facts(facts: Mapping[str, object], secrets: Collection[str]) -> dict[str, object]:
+    def cleaned(it: object) -> object:
+        if isinstance(it, str):
+            return blotted(it, secrets)
+        if isinstance(it, Mapping):
+            return {key: cleaned(value) for key, value in it.items()}
+        return [cleaned(value) for value in it] if isinstance(it, list) else it
+
+    return {key: cleaned(it) for key, it in facts.items()}

@@ -6,19 +6,21 @@ ref must still point at, so that two that push at once do not undo each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from kaivc import gitarrival, gitpacks, incoming
-from kaivc.errors import LostRace, NoSuchAgent, RefusedByRemote, RefusedUrl, VersionConflict
+from kaivc.errors import KaiError, LostRace, NoSuchAgent, RefusedByRemote, RefusedUrl, VersionConflict
 from kaivc.gitpacks import PackPlan
 from kaivc.incoming import Incoming
 from kaivc.names import tags_prefix
-from kaivc.remotes import gitlines, gitnames, gitpipes
+from kaivc.records import replace
+from kaivc.remotes import credentials, gitlines, gitnames, gitpipes
 from kaivc.remotes.base import Can, Context, Push, Sent
 from kaivc.remotes.gitlines import RECEIVE, UPLOAD, Advertised, Command, Read, Side
+from kaivc.remotes.gitpipes import Address, Piped
 from kaivc.repository import Repository
 from kaivc.storage.pack import MAGIC
 from kaivc.wire import Head, Update
@@ -39,47 +41,57 @@ class Session(Protocol):
         """Let go."""
 
 
+class Way(Protocol):
+    """How a repository is reached."""
+
+    @property
+    def secrets(self) -> Collection[str]:
+        """What must not be told, whoever says it."""
+
+    @property
+    def begin(self) -> Callable[[str], Session]:
+        """Begins a session of a service."""
+
+    def close(self) -> None:
+        """Let go of all that sessions share."""
+
+
 def connect(context: Context, url: str) -> GitRemote:
     """The repository that a URL, a path or ``user@host:path`` names; RefusedUrl for one that names none."""
-    return GitRemote(context, *_opener(context, url))
+    return GitRemote(context, way(context, url))
 
 
-Begin = Callable[[str], Session]
-
-
-def _opener(context: Context, url: str) -> tuple[Begin, Callable[[], None]]:
-    """What begins a session of a service, and what lets go of all that sessions share."""
+def way(context: Context, url: str) -> Way:
+    """How it is reached."""
     environ = context.environ
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower().removeprefix("git+") if separator else ""
     if not scheme and ":" in url.split("/", 1)[0]:
-        host, _, path = url.partition(":")
-        return (lambda service: gitpipes.over_ssh(service, host, None, path, environ)), _nothing
+        where, _, path = url.partition(":")
+        user, _, host = where.rpartition("@")
+        return _over_ssh(context, Address(host, user, None, path))
     if not scheme:
-        return (lambda service: gitpipes.local(service, url, environ)), _nothing
+        return Piped(lambda service: gitpipes.local(service, url, environ))
     parts = urlsplit(f"{scheme}://{rest}")
-    path = unquote(parts.path)
+    name, path = parts.hostname or "", unquote(parts.path)
     if not path.isprintable():
         raise RefusedUrl("a URL holds control characters", unchanged="nothing was sent")
     if scheme == "file":
-        return (lambda service: gitpipes.local(service, path, environ)), _nothing
-    name = parts.hostname or ""
+        return Piped(lambda service: gitpipes.local(service, path, environ))
     if scheme == "git":
-        return (lambda service: gitpipes.daemon(service, name, parts.port, path)), _nothing
+        return Piped(lambda service: gitpipes.daemon(service, name, parts.port, path))
     if scheme == "ssh":
-        host = f"{unquote(parts.username)}@{name}" if parts.username else name
         path = path[1:] if path.startswith("/~") else path
-        return (lambda service: gitpipes.over_ssh(service, host, parts.port, path, environ)), _nothing
+        return _over_ssh(context, Address(name, unquote(parts.username or ""), parts.port, path))
     if scheme in ("http", "https"):
         from kaivc.remotes.githttp import HttpRepository
 
-        repository = HttpRepository(context, f"{scheme}://{rest}", AGENT)
-        return repository.begin, repository.close
+        return HttpRepository(context, f"{scheme}://{rest}", AGENT)
     raise RefusedUrl(f"there is no way to {scheme}://", unchanged="nothing was sent", hint="use ssh:// or https://")
 
 
-def _nothing() -> None:
-    """Nothing is shared."""
+def _over_ssh(context: Context, to: Address) -> Piped:
+    return Piped(lambda service: gitpipes.over_ssh(service, to, context.environ, context.settings.ssh_command))
 
 
 class GitRemote:
@@ -87,10 +99,9 @@ class GitRemote:
 
     home = ""
 
-    def __init__(self, context: Context, begin: Begin, end: Callable[[], None]) -> None:
+    def __init__(self, context: Context, reached: Way) -> None:
         self._context = context
-        self._begin = begin
-        self._end = end
+        self._way = reached
         self._session: Session | None = None
         self._there: Advertised | None = None
         self._owners: dict[bytes, str | None] = {}
@@ -101,7 +112,17 @@ class GitRemote:
     def close(self) -> None:
         """Let go."""
         self._drop()
-        self._end()
+        self._way.close()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What goes wrong within is told without secrets."""
+        try:
+            yield
+        except KaiError as error:
+            if not self._way.secrets:
+                raise
+            raise credentials.without(error, self._way.secrets) from None
 
     def _drop(self) -> None:
         session, self._session, self._there = self._session, None, None
@@ -111,29 +132,32 @@ class GitRemote:
     def _look(self) -> Advertised:
         """The refs over there, as they were told to this connection."""
         if self._there is None:
-            self._session = self._begin(UPLOAD)
+            with self._telling():
+                self._session = self._way.begin(UPLOAD)
             self._there = self._session.advertised
-            if not self._there.can:  # an empty one does not say to readers how it hashes
+            if not (self._there.can or self._there.refs):  # an empty one does not say to readers how it hashes
                 self._there = self._as_writers_see_it()
         return self._there
 
     def _as_writers_see_it(self) -> Advertised:
-        session = self._begin(RECEIVE)
+        with self._telling():
+            session = self._way.begin(RECEIVE)
         session.close()
         return session.advertised
 
     @contextmanager
     def _asking(self, request: Callable[[Advertised], list[bytes]], side: Side, *, shallow: bool) -> Iterator[Read]:
         """The pack that answers a request, over the session that is open, or another one."""
-        session, self._session = self._session, None
-        if session is None:
-            session = self._begin(UPLOAD)
-        try:
-            there = session.advertised
-            read = session.ask(lambda: request(there))
-            yield gitlines.read_pack(read, there, side, shallow=shallow and "shallow" in there.can)
-        finally:
-            session.close()
+        with self._telling():
+            session, self._session = self._session, None
+            if session is None:
+                session = self._way.begin(UPLOAD)
+            try:
+                there = session.advertised
+                read = session.ask(lambda: request(there))
+                yield gitlines.read_pack(read, there, side, shallow=shallow and "shallow" in there.can)
+            finally:
+                session.close()
 
     @property
     def object_format(self) -> str:
@@ -153,9 +177,8 @@ class GitRemote:
             return None
         if tag not in self._owners:
             side = Side(self._context.progress)
-            depth = 1 if "shallow" in self._look().can else 0
             with self._asking(
-                lambda there: gitlines.fetch_request(there, [tag], [], AGENT, depth), side, shallow=bool(depth)
+                lambda there: gitlines.fetch_request(there, [tag], [], AGENT, depth=1), side, shallow=True
             ) as read:
                 self._owners[tag] = gitnames.owner_in(read, self._look().object_format)
         return self._owners[tag]
@@ -212,13 +235,23 @@ class GitRemote:
     def send(self, repo: Repository, push: Push, theirs: Mapping[str, bytes]) -> Sent:
         """Send what is missing there, and ask for the moves; each is made only if its ref is where it is said to be."""
         self._drop()
-        session = self._begin(RECEIVE)
-        try:
-            return _Sending(repo, push, session, AGENT).run(
-                short=self._is_short(repo.name, session.advertised.refs), theirs=theirs
-            )
-        finally:
-            session.close()
+        with self._telling():
+            session = self._way.begin(RECEIVE)
+            try:
+                short = self._is_short(repo.name, session.advertised.refs)
+                sent = _Sending(repo, push, session, AGENT).run(short=short, theirs=theirs)
+            finally:
+                session.close()
+        self._there = _after(session.advertised, repo.name, push, sent, short=short)
+        told = {ref: credentials.blotted(why, self._way.secrets) for ref, why in sent.refused.items()}
+        return replace(sent, refused=told)
+
+
+def _after(there: Advertised, agent: str, push: Push, sent: Sent, *, short: bool) -> Advertised:
+    """What was told before a push, and what the push made of it: nothing need be asked again."""
+    moved = {gitnames.theirs(agent, it.ref, short=short): it.new for it in push.updates if it.ref in sent.moved}
+    refs = {name: oid for name, oid in there.refs.items() if name not in moved}
+    return Advertised({**refs, **{name: oid for name, oid in moved.items() if oid is not None}}, there.can)
 
 
 class _Sending:

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
-from kaivc.errors import KaiError, TransportError
+from kaivc.errors import TransportError
 from kaivc.remotes import credentials
 from kaivc.remotes.base import Context
 from kaivc.remotes.credentials import Credential, Origin
@@ -41,7 +41,7 @@ class HttpRepository:
         self._context = context
         self._agent = agent
         self._credential: tuple[Origin, Credential] | None = None
-        self._secrets: set[str] = set()
+        self.secrets: set[str] = set()
         self._pools: dict[Origin, Any] = {}
 
     def begin(self, service: str) -> HttpSession:
@@ -64,15 +64,13 @@ class HttpRepository:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Tell what goes wrong within, without secrets."""
+        """Tell what goes wrong within as one of ours."""
         from urllib3.exceptions import HTTPError
 
         try:
             yield
-        except KaiError as error:
-            raise credentials.without(error, self._secrets) from None
         except (HTTPError, OSError) as error:
-            raise credentials.without(_unreachable(self._url, error), self._secrets) from None
+            raise _unreachable(self._url, error) from error
 
     # ------------------------------------------------------------ requests
 
@@ -141,9 +139,9 @@ class HttpRepository:
 
         every = {**headers, "User-Agent": f"git/{self._agent}", "Accept-Encoding": "gzip"}
         if credential is not None:
-            self._secrets.add(credential.secret)
+            self.secrets.add(credential.secret)
             pair = make_headers(basic_auth=f"{credential.user}:{credential.secret}")
-            self._secrets.add(pair["authorization"].partition(" ")[2])
+            self.secrets.add(pair["authorization"].partition(" ")[2])
             every.update(pair)
         data = None if body is None else _whole_or_pieces(body())
         response: BaseHTTPResponse = self._pool(url).request(

@@ -150,6 +150,7 @@ def fetch_request(
     there: Advertised, wants: Sequence[bytes], haves: Sequence[bytes], agent: str, depth: int = 0
 ) -> list[bytes]:
     """Ask for what ``wants`` lead to and ``haves`` do not; at once, since what both have is known beforehand."""
+    depth = depth if "shallow" in there.can else 0
     words = _words(there.can, ["side-band-64k", "ofs-delta", "thin-pack", *(["shallow"] if depth else [])], agent)
     parts = []
     for number, oid in enumerate(wants):
@@ -284,7 +285,7 @@ _HINTS = {
     r"exceeds|too large|file size|maximum|larger than|size limit|too big|LFS": "the host limits the size of what is "
     "pushed: keep large state out of the version (`kai.yaml`), or use a remote of kaivc",
     r"hook": "a hook over there said no: ask who keeps the repository",
-    r"protected|not allowed|permission|denied|forbidden|unauthorized": "you lack the right, or the branch is protected; "
+    r"protected|not allowed|permission|denied|forbidden|unauthorized": "you lack a right, or the branch is protected; "
     "let whoever pushes move `current` (it moves back on a rollback)",
     r"non-fast-forward": "`current` moved back here, and the repository takes no such move: allow it there "
     "(`receive.denyNonFastForwards=false`, or unprotect the branch)",

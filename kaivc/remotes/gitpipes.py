@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from kaivc.errors import RefusedUrl, TransportError
+from kaivc.records import dataclass
 from kaivc.remotes.gitlines import (
     FLUSH,
     Advertised,
@@ -184,6 +185,17 @@ def _hint(words: str) -> str:
     return hint_for(words)
 
 
+@dataclass(frozen=True)
+class Piped:
+    """A repository that every session of is a connection of its own."""
+
+    begin: Callable[[str], Pipes]
+    secrets: frozenset[str] = frozenset()
+
+    def close(self) -> None:
+        """Nothing is shared."""
+
+
 # ---------------------------------------------------------------- what is at the other end
 
 
@@ -225,22 +237,38 @@ def local(service: str, path: str, environ: Mapping[str, str]) -> Pipes:
     return program(["git", service.removeprefix("git-"), path], environ)
 
 
-def over_ssh(service: str, host: str, port: int | None, path: str, environ: Mapping[str, str]) -> Pipes:
-    """A repository over ssh; ``host`` may begin with a user."""
-    user, _, name = host.rpartition("@")
-    if not name or name.startswith("-") or user.startswith("-") or path.startswith("-"):
-        raise RefusedUrl("a host, user or path begins with a dash, and would be taken for an option")
-    argv = [*ssh_command(environ), *(["-p", str(port)] if port else []), "--", host, f"{service} {_quoted(path)}"]
-    return program(argv, environ)
+@dataclass(frozen=True)
+class Address:
+    """A repository on another machine; a path that begins with no slash begins where ssh lets one in."""
+
+    host: str
+    user: str
+    port: int | None
+    path: str
 
 
-def ssh_command(environ: Mapping[str, str]) -> list[str]:
-    """What is started for ssh: GIT_SSH_COMMAND if it needs no shell, GIT_SSH, or ``ssh``."""
+def over_ssh(service: str, to: Address, environ: Mapping[str, str], program_name: str) -> Pipes:
+    """A repository over ssh; RefusedUrl for what could be taken for an option, or for more than a name."""
+    named = to.host and all(it.isalnum() or it in "._-:%" for it in to.host)
+    if not named or not to.path or any(it.startswith("-") for it in (to.host, to.user, to.path)):
+        raise RefusedUrl(
+            "the URL names no repository on another machine",
+            unchanged="nothing was sent",
+            hint="write it as ssh://user@host/path, or user@host:path",
+        )
+    argv = [*ssh_command(environ, program_name), "-T"]
+    argv += ["-p", str(to.port)] if to.port else []
+    argv += ["-l", to.user] if to.user else []
+    return program([*argv, "--", to.host, f"{service} {_quoted(to.path)}"], environ)
+
+
+def ssh_command(environ: Mapping[str, str], program_name: str) -> list[str]:
+    """What is started for ssh: GIT_SSH_COMMAND if it needs no shell, GIT_SSH, or the one of the settings."""
     command = environ.get("GIT_SSH_COMMAND", "").strip()
     if command and _SIMPLE.match(command):
         with suppress(ValueError):
             return shlex.split(command)
-    return [environ.get("GIT_SSH") or "ssh"]
+    return [environ.get("GIT_SSH") or program_name]
 
 
 def _quoted(path: str) -> str:
