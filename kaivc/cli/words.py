@@ -24,6 +24,7 @@ SETTINGS: tuple[str, ...] = ("author", "backups.keep", "backups.max_age", "backu
 GROUPS: dict[str, str] = {
     "snapshot": "Test a version in a layer; list, show, promote, drop snapshots.",
     "remote": "Add, list, remove and rename remotes: other homes, git repositories, bundles.",
+    "bundle": "Put agents into a file, look at it, take in what it holds.",
     "token": "Make, list and revoke tokens for `kai serve`.",
     "role": "Grant, list and revoke roles of users of this machine.",
     "agent": "List, rename, remove and link agents.",
@@ -258,6 +259,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Options]] = {
             "--output": ("files", "Write the report to a file; `-` is stdout."),
             "-o": ("files", "Write the report to a file; `-` is stdout."),
             "--expect-head": ("text", "A head that an earlier audit gave: the log must hold it."),
+            "--against": ("remote", "Compare with a remote instead, hash by hash; nothing is moved."),
         },
     ),
     "checkout": (
@@ -277,6 +279,36 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Options]] = {
         ("agent",),
         {
             "--dry-run": ("", "Say what would happen; do nothing."),
+        },
+    ),
+    "bundle create": (
+        "Put agents into one file, for a disk or a mail.",
+        ("files", "text..."),
+        {
+            "--since": ("rev", "Leave out what is behind a revision, which the other side has."),
+        },
+    ),
+    "bundle verify": (
+        "Compare every byte of a bundle, and say what it holds.",
+        ("files",),
+        {},
+    ),
+    "bundle unbundle": (
+        "Take in what a bundle holds, as a pull would.",
+        ("files", "text..."),
+        {
+            "--reason": ("text", "Why; it goes into the log."),
+            "--live": ("", "Go on beside a running agent."),
+        },
+    ),
+    "renumber": (
+        "Give a version that was never pushed another number.",
+        ("agentrev",),
+        {
+            "--to": ("text", "The number to give it."),
+            "--bump": ("text", "Count from the highest number: major, minor or patch."),
+            "--reason": ("text", "Why; it goes into the log."),
+            "--op-id": ("text", "A name for this operation; repeated with it, it happens once."),
         },
     ),
     "doctor": (

@@ -151,8 +151,26 @@ def a_snapshot_at_a_remote(top: Path) -> Path:
     return top / "agents"
 
 
+def bundles(top: Path) -> Path:
+    """Bundles of all agents, and of what came after v1.1.0, beside the home, where a version is taken back since."""
+    home = ["--home", str(top / "agents")]
+    run("bundle", "create", str(top / "agents" / "agents.kaib"), *home)
+    run("bundle", "create", str(top / "agents" / "new.kaib"), AGENT, "--since", "v1.1.0", *home)
+    return top / "agents"
+
+
+def somebody_let_in(top: Path) -> Path:
+    """There is a token `old`, and the user `daemon` is a tester."""
+    home = ["--home", str(top / "agents")]
+    run("token", "add", "old", "--role", "viewer", *home)
+    run("role", "grant", "daemon", "tester", *home)
+    return top / "agents"
+
+
 OTHERWISE: dict[str, Callable[[Path], Path]] = {
     "kai agent link": moved_link,
+    "kai bundle unbundle": bundles,
+    "kai bundle verify": bundles,
     "kai clone": no_clone_yet,
     "kai fetch": news_at_a_remote,
     "kai fsck --repair": damaged_view,
@@ -165,12 +183,14 @@ OTHERWISE: dict[str, Callable[[Path], Path]] = {
     "kai redo": just_undone,
     "kai remote": a_remote,
     "kai rollback summarizer --to v1.0.0 --force": damaged_view,
+    "kai role revoke": somebody_let_in,
     "kai run": nothing_changed,
     "kai run summarizer --dirty": lambda top: top / "agents",
     "kai snapshot drop": a_snapshot,
     "kai snapshot list": a_snapshot,
     "kai snapshot promote": a_snapshot,
     "kai snapshot show": a_snapshot,
+    "kai token revoke": somebody_let_in,
     "kai verify summarizer --workspace": nothing_changed,
 }
 """By how a line begins, the longest that fits: what is done first, and the working directory."""
