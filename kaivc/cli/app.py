@@ -41,6 +41,10 @@ VERBS = (
     "checkout",
     "export",
     "gc",
+    "bundle create",
+    "bundle verify",
+    "bundle unbundle",
+    "renumber",
     "doctor",
     "completion",
     "remote add",
@@ -68,6 +72,7 @@ VERBS = (
 GROUPS = {
     "snapshot": "Test a version in a layer; list, show, promote, drop snapshots.",
     "remote": "Add, list, remove and rename remotes: other homes, git repositories, bundles.",
+    "bundle": "Put agents into a file, look at it, take in what it holds.",
     "token": "Make, list and revoke tokens for `kai serve`.",
     "role": "Grant, list and revoke roles of users of this machine.",
     "agent": "List, rename, remove and link agents.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kaivc import intents, keeping, revisions, trees, versions
-from kaivc.errors import InvalidName, NameConflict, NoSuchRevision
+from kaivc.errors import InvalidName, VersionTaken, NoSuchRevision
 from kaivc.names import (
     Absent,
     Actor,
@@ -50,7 +50,7 @@ def renumber(
     """Make a version of the same files, parent, notes, author and time under another number, in place of ``rev``.
 
     The number is ``to``, or ``bump`` (patch unless said) counts it from the highest one known, here and as fetched. The
-    old commit and tag stay, under ``refs/kai/withdrawn/``. NameConflict for a version that a remote has.
+    old commit and tag stay, under ``refs/kai/withdrawn/``. VersionTaken for a version that a remote has.
     """
     if bump is not None and to is not None:
         raise InvalidName("a version number and a bump exclude each other", hint="give one of them")
@@ -75,7 +75,7 @@ def _version(repo: Repository, rev: str) -> AgentVersion:
     known = [name for name in pushed if repo.ref(name) == tag]
     if known:
         remote = known[0].split("/")[2]
-        raise NameConflict(
+        raise VersionTaken(
             f"{repo.name}@{old.tag} is known at {remote}: its number is used",
             unchanged="nothing moved",
             hint="make another version with `kai commit --bump`",

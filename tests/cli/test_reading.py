@@ -145,11 +145,12 @@ def test_rollback_keeps_what_it_is_told_to(kai: Kai, workspace: Path) -> None:
 # ---------------------------------------------------------------- the nearest names, everywhere
 
 WITHOUT = {"init", "new", "import", "doctor", "completion", "agent list", "clone", "fetch", "pull"}
-WITHOUT |= {verb for verb in VERBS if verb.startswith("remote ")}
+WITHOUT |= {verb for verb in VERBS if verb.split()[0] in ("remote", "bundle", "token", "role", "serve")}
 """Commands that are asked about no agent that is there already."""
 
 ABOUT = [verb for verb in VERBS if verb not in WITHOUT]
 OTHERWISE = {"diff": "AGENT[@REV]", "agent rename": "AGENT"}
+OTHERWISE["renumber"] = "AGENT@VERSION"
 OTHERWISE |= dict.fromkeys(("snapshot show", "snapshot promote", "snapshot drop"), "AGENT@ID")
 """What the first argument is, where it has another name."""
 

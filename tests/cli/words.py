@@ -26,6 +26,7 @@ KINDS = {
     "OLD": "agent",
     "AGENT[@REV]": "agentrev",
     "AGENT@REV": "agentrev",
+    "AGENT@VERSION": "agentrev",
     "REV": "rev",
     "REF": "ref",
     "PATH": "path",

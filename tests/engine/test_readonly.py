@@ -66,6 +66,8 @@ WRITING = [
     "fetch",
     "pull bot",
     "push bot",
+    "renumber bot@v1.0.0",
+    "bundle unbundle ../x.kaib",
 ]
 ASK = """
 import contextlib, io, json, shlex, sys

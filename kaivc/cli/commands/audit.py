@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-from kaivc.cli import findings, render
+from kaivc.cli import agreement, findings, remotes, render
 from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.escape import escape
 from kaivc.cli.failures import Misuse
@@ -36,6 +36,10 @@ def audit(
         str | None,
         Option("--expect-head", metavar="HEAD", help="A head that an earlier audit gave: the log must hold it."),
     ] = None,
+    against: Annotated[
+        str | None,
+        Option("--against", metavar="REMOTE", help="Compare with a remote instead, hash by hash; nothing is moved."),
+    ] = None,
 ) -> int:
     """Recompute what versions are made of, and report what differs.
 
@@ -44,6 +48,12 @@ def audit(
     from kaivc.revisions import split
 
     agent, rev = split(revision) if revision is not None else (None, None)
+    if against is not None:
+        if rev is not None or html or output is not None or expect_head is not None:
+            raise Misuse(
+                "--against compares whole agents, on stdout", hint="name an agent, or none, and --json at most"
+            )
+        return _agreement(door, against, agent)
     file = None if output == STDOUT else output
     if html and file is None and door.json:
         raise Misuse("stdout takes one document", hint="name a file for the page with --output")
@@ -62,6 +72,29 @@ def audit(
     else:
         door.answer(lambda: document(report), lambda: _text(report, door.paint))
     return 0 if report.ok else DIFFERS
+
+
+def _agreement(door: Invocation, remote: str, agent: str | None) -> int:
+    """Compare with a remote; the document is that of a report in which nothing was recomputed."""
+    from kaivc import __version__
+    from kaivc.report import AuditReport
+
+    home = door.open()
+    done = home.audit_against(remote, (agent,) if agent is not None else (), ask=remotes.ask(door))
+    opened = home.opened
+    now, actor = opened.clock.now_ns(), str(opened.actor)
+    empty = AuditReport(opened.id, opened.format.name, now, actor, __version__, agent, None, (), ())
+    differ = sum(not it.agrees for it in done.agents)
+    door.answer(
+        lambda: {
+            **document(empty),
+            "ok": done.agrees,
+            "differences": differ,
+            "against": agreement.document(done),
+        },
+        lambda: agreement.text(done, door.paint),
+    )
+    return 0 if done.agrees else DIFFERS
 
 
 def _check_output(home: Home, file: str) -> None:
@@ -102,6 +135,7 @@ def document(report: AuditReport) -> render.Document:
         "time": render.rfc3339(report.time_ns),
         "agents": [_agent(it) for it in report.agents],
         "findings": _found(report.findings),
+        "against": None,
     }
 
 
