@@ -163,13 +163,11 @@ def _expect(repo: Repository, updates: Sequence[RefUpdate]) -> None:
     """Say a lost race before anything is prepared, and that a version never moves; the transaction asks again."""
     for update in updates:
         found = repo.ref(update.name)
-        if update.name.startswith("refs/tags/") and None not in {found, update.new} and found != update.new:
+        if update.name.startswith("refs/tags/") and found is not None and update.new not in {None, found}:
             raise _conflict(update, found)
         wanted = update.expect.oid if isinstance(update.expect, Exactly) else None
         if found == wanted:
             continue
-        if update.name.startswith("refs/tags/") and found is not None and found != update.new:
-            raise _conflict(update, found)
         raise LostRace(
             f"{update.name} is not where it was: somebody moved it",
             unchanged="nothing moved",

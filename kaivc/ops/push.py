@@ -21,6 +21,7 @@ from kaivc.remotes.tracking import (
     require_format,
 )
 from kaivc.repository import OpenHome, Repository
+from kaivc.wire import Head
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def push(  # noqa: PLR0913 - a keyword for each option of the verb
     try:
         require_format(home, far, remote)
         head = head_or_empty(home, remote, far, agent)
+        if op_id is None:  # else it may be a repetition: they are gone then
+            _require_there(remote, head, gone)
         plan = plan_push(repo, remote, head.refs, also, gone)
         sent = Sent(())
         if plan.updates and not dry_run:
@@ -116,6 +119,21 @@ def _ref(repo: Repository, text: str) -> str:
             nearest=close,
         )
     return name
+
+
+def _require_there(remote: str, head: Head, gone: Sequence[str]) -> None:
+    """Raise NoSuchRevision unless all that is to be removed is over there."""
+    prefix = heads_prefix(head.agent)
+    for ref in gone:
+        if ref not in head.refs:
+            text = ref.removeprefix(prefix)
+            close = nearest(text, [it.removeprefix(prefix) for it in head.refs if it.startswith(prefix)])
+            raise NoSuchRevision(
+                f"{head.agent} at {remote} has no {text!r:.100}",
+                unchanged="nothing was sent",
+                hint=f"did you mean {', '.join(close)}?" if close else f"`kai fetch {remote}` shows what it has",
+                nearest=close,
+            )
 
 
 def _say_refused(remote: str, plan: PushPlan, sent: Sent) -> None:

@@ -1,11 +1,13 @@
 """The catalogue of errors: what each code's text says, that the code is raised, and what a user meets then."""
 
 import ast
+import contextlib
 import errno
 import fcntl
 import functools
 import os
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ from tests.cli import prepared
 from tests.cli.conftest import Kai
 from tests.cli.doors import process
 from tests.cli.error_page import every, more
-from tests.conftest import ROOT
+from tests.conftest import ROOT, require_tool
 from tests.engine.homes import copy
+from tests.faults.hostile.forge import Forge
+from tests.server.daemon import daemon
 
 ERRORS = {it.code: it for it in every(KaiError)}
 RESERVED = "Reserved: nothing raises it yet."
@@ -131,6 +135,63 @@ def running_and_stubborn(home: Path) -> None:
     running(home)
 
 
+def with_remote(home: Path) -> None:
+    prepared.a_remote(home.parent)
+
+
+def one_number_twice(home: Path) -> None:
+    """Both make 3.0.0; over there it is in force no more."""
+    with_remote(home)
+    office = ["--home", str(home.parent / "office")]
+    prepared.run("commit", AGENT, "--version", "3.0.0", "--allow-empty", "-m", "theirs", *office)
+    prepared.run("rollback", AGENT, "--to", "v2.0.0", *office)
+    prepared.run("commit", AGENT, "--version", "3.0.0", "-m", "mine", "--home", str(home))
+
+
+def both_moved(home: Path) -> None:
+    prepared.news_at_a_remote(home.parent)
+    prepared.run("commit", AGENT, "--version", "3.0.0", "--home", str(home))
+
+
+def remote_of_sha1(home: Path) -> None:
+    prepared.run("init", str(home.parent / "empty"), "--object-format", "sha1")
+    prepared.run("remote", "add", "old", str(home.parent / "empty"), "--home", str(home))
+
+
+def host_with_a_hook(home: Path) -> None:
+    bare = home.parent / "host.git"
+    subprocess.run([require_tool("git"), "init", "-q", "--bare", "--object-format=sha256", bare], check=True)
+    hook = bare / "hooks/pre-receive"
+    hook.write_text("#!/bin/sh\necho not on a Friday >&2\nexit 1\n")
+    hook.chmod(0o755)
+    prepared.run("remote", "add", "host", str(bare), "--home", str(home))
+
+
+def forging_remote(home: Path) -> None:
+    """There is a version now that states another checksum than its files have."""
+    with_remote(home)
+    forge = Forge(home.parent / "office")
+    forge.version(forge.files(config__yaml=b"words: 1\n"))
+    forge.land()
+
+
+def older_copy_put_back(home: Path) -> None:
+    with_remote(home)
+    office, kept = home.parent / "office", home.parent / "kept"
+    copy(office, kept)
+    prepared.run("commit", AGENT, "--home", str(home))
+    prepared.run("push", AGENT, "--home", str(home))
+    copy(kept, office)
+
+
+def served(home: Path) -> None:
+    """By HTTP, to those who show a token."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(daemon(home, home.parent))
+        prepared.run("remote", "add", "web", f"http://127.0.0.1:{server.port}/", "--home", str(home))
+        HELD.append(stack.pop_all().close)
+
+
 HELD: list[Callable[[], None]] = []
 """What lets go of that which a test holds."""
 
@@ -142,6 +203,8 @@ MET: dict[str, tuple[Provoke, str]] = {
     "E201": (nothing, "commit summarizer --version 1.0.0"),
     "E203": (locked, "commit summarizer -c lock.wait=0s"),
     "E204": (nothing, "new summarizer"),
+    "E205": (one_number_twice, "push summarizer"),
+    "E206": (both_moved, "push summarizer"),
     "E301": (nothing, "status --home ../empty"),
     "E302": (nothing, "log summariser"),
     "E303": (nothing, "show summarizer@v9.9.9"),
@@ -165,6 +228,13 @@ MET: dict[str, tuple[Provoke, str]] = {
     "E321": (lost_secret, "run summarizer"),
     "E324": (lambda home: (home.parent / "releases/versions/old").mkdir(), "import --layout folders ../releases"),
     "E323": (lost_link, "commit live"),
+    "E402": (with_remote, "fetch orign"),
+    "E403": (remote_of_sha1, "push summarizer old"),
+    "E404": (host_with_a_hook, "push summarizer host"),
+    "E405": (forging_remote, "fetch"),
+    "E406": (older_copy_put_back, "fetch"),
+    "E407": (served, "fetch web"),
+    "E408": (nothing, "remote add x ext::sh"),
     "E904": (new_format, "status"),
 }
 """By code: what is done to a prepared home, and the command line that meets the error."""

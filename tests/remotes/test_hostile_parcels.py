@@ -9,6 +9,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
+from kaivc.access import UserAccess
 from kaivc.api import Home
 from kaivc.errors import (
     KaiError,
@@ -21,7 +22,6 @@ from kaivc.errors import (
     VersionConflict,
 )
 from kaivc.names import ObjectId
-from kaivc.access import UserAccess
 from kaivc.serving import FarHome
 from kaivc.storage.chunking import chunk_id
 from kaivc.storage.compression import compress, compress_after
