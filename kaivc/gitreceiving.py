@@ -189,7 +189,6 @@ class _Report:
     def __init__(self, words: Mapping[str, str], write: Write) -> None:
         self._asked = "report-status" in words
         self._banded = "side-band-64k" in words
-        self._quiet = "quiet" in words
         self._write = write
 
     def send(
@@ -213,7 +212,7 @@ class _Report:
         except KaiError as error:
             self.refused(commands, error, names)
             return
-        if note and not self._quiet:
+        if note:
             self._say(note)
         self._report("", [(it.ref, "") for it in commands])
 

@@ -200,6 +200,15 @@ class _History:
         return oid in self._known
 
 
+def _histories(site: Site, agents: Iterable[str]) -> dict[str, _History]:
+    tips: dict[str, list[ObjectId]] = {name: [] for name in agents}
+    for ref, oid in site.refs.items():
+        name = site.of(ref).name
+        if name in tips:
+            tips[name].append(oid)
+    return {name: _History(site.repositories[name], found) for name, found in tips.items()}
+
+
 class _Negotiation:
     """What both sides have, found as git's own server does it (upload-pack.c)."""
 
@@ -209,11 +218,7 @@ class _Negotiation:
         self._lines = lines
         self._write = write
         self._detailed = "multi_ack_detailed" in asked.words
-        self._histories = {
-            name: _History(repo, [oid for ref, oid in site.refs.items() if site.of(ref).name == name])
-            for name, repo in site.repositories.items()
-            if name in asked.wants
-        }
+        self._histories = _histories(site, asked.wants)
         self._last: ObjectId | None = None
         self._common: set[bytes] = set()
 
@@ -298,7 +303,9 @@ class _Cut:
         self._asked = asked
         self.new: set[bytes] = set()
         self.opened: set[bytes] = set()
-        if asked.depth:
+        if asked.depth == ALL:
+            self._open()
+        elif asked.depth:
             for name in asked.wants:
                 self._deepen(name)
 
@@ -306,6 +313,14 @@ class _Cut:
     def is_plain(self) -> bool:
         """Whether there is no end but the first version."""
         return not self._asked.shallow and not self.new
+
+    def _open(self) -> None:
+        """Let no history end early; what lies behind where one did is wanted too."""
+        for name, history in _histories(self._site, self._site.repositories).items():
+            for oid in sorted(self._asked.shallow):
+                if oid in history:
+                    self.opened.add(oid)
+                    self._asked.wants.setdefault(name, []).append(ObjectId(oid))
 
     def _deepen(self, agent: str) -> None:
         store = self._site.repositories[agent].store
@@ -335,8 +350,8 @@ class _Cut:
         """All that must travel of one agent, where histories end somewhere."""
         repo, asked = self._site.repositories[agent], self._asked
         store = repo.store
-        had = self._walk(repo, asked.had.get(agent, ()), asked.shallow)
-        wanted = self._walk(repo, asked.wants[agent], self.new | (asked.shallow - self.opened))
+        had = _behind(repo, asked.had.get(agent, ()), asked.shallow)
+        wanted = _behind(repo, asked.wants[agent], self.new | (asked.shallow - self.opened))
         commits = [oid for oid in wanted if oid not in had]
         parents = (store.commit(oid).parent for oid in commits)
         known = [oid for oid in (*parents, *asked.had.get(agent, ())) if oid is not None and oid in had]
@@ -345,15 +360,17 @@ class _Cut:
         tags = [oid for oid in asked.wants[agent] if store.kind(oid) is Kind.TAG]
         return parcels.rows_between(repo, tags, commits, known)
 
-    @staticmethod
-    def _walk(repo: Repository, tips: Iterable[ObjectId], ends: set[bytes]) -> dict[ObjectId, None]:
-        store, found = repo.store, dict[ObjectId, None]()
-        for tip in tips:
-            at: ObjectId | None = store.tag(tip).target if store.kind(tip) is Kind.TAG else tip
-            while at is not None and at not in found:
-                found[at] = None
-                at = None if at in ends else store.commit(at).parent
-        return found
+
+def _behind(repo: Repository, tips: Iterable[ObjectId], ends: set[bytes]) -> list[ObjectId]:
+    """The commits of these, and all before them down to ``ends``; those of the tips first."""
+    store = repo.store
+    found = dict.fromkeys(store.tag(tip).target if store.kind(tip) is Kind.TAG else tip for tip in tips)
+    for tip in list(found):
+        at = None if tip in ends else store.commit(tip).parent
+        while at is not None and at not in found:
+            found[at] = None
+            at = None if at in ends else store.commit(at).parent
+    return list(found)
 
 
 # ---------------------------------------------------------------- the pack
@@ -389,7 +406,11 @@ def _parts(site: Site, asked: _Asked, cut: _Cut) -> list[tuple[Repository, PackP
     there: set[bytes] = set()
     for name, wants in asked.wants.items():
         repo = site.repositories[name]
-        rows = parcels.rows_missing(repo, wants, asked.had.get(name, ())) if cut.is_plain else cut.rows(name)
+        if cut.is_plain:
+            # What lies behind what it has it has too: `current` may have been rolled back to there.
+            rows = parcels.rows_missing(repo, wants, _behind(repo, asked.had.get(name, ()), set()))
+        else:
+            rows = cut.rows(name)
         parts.append((repo, gitpacks.plan_of(row for row in rows if row.id not in there)))
         there.update(row.id for row in rows)
     return parts
