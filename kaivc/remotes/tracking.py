@@ -20,6 +20,7 @@ from kaivc.names import (
     Version,
     current_ref,
     remote_prefix,
+    tag_name,
     tags_prefix,
     version_ref,
 )
@@ -145,10 +146,17 @@ def note(home: OpenHome, name: str, remote: Remote, head: Head) -> None:
 
 
 def haves(repo: Repository) -> list[bytes]:
-    """What the agent has, by the commits that refs name, those that matter first."""
+    """The commits that the agent has by name, what is in force first, then the newest."""
     refs = repo.refs("refs/")
-    newest: list[bytes] = [oid for _, oid in sorted(refs.items(), key=lambda it: not it[0].endswith("/current"))]
-    return list(dict.fromkeys(newest))[:MAX_IDS]
+    named = sorted(refs.items(), key=lambda it: (it[0] != current_ref(repo.name), it[0]))
+    found: dict[bytes, None] = {}
+    for name, oid in [named[0], *reversed(named[1:])] if named else ():
+        if len(found) >= MAX_IDS:
+            break
+        row = repo.store.find(oid)
+        if row is not None:
+            found[repo.store.tag(oid).target if tag_name(name) is not None else oid] = None
+    return list(found)
 
 
 def fetch(repo: Repository, name: str, remote: Remote, reason: str = "") -> Fetched:
