@@ -19,7 +19,7 @@ class Sleep(Protocol):
         """Return after ``seconds``."""
 
 
-IN_BYTES = frozenset(["receiving", "sending", "receiving a large file"])
+IN_BYTES = frozenset(["receiving", "sending", "receiving a large file", "bundling"])
 """What of long work counts bytes; all else counts files or objects."""
 
 
