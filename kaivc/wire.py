@@ -233,11 +233,12 @@ def _ref(found: object) -> str:
 
 
 def malformed(why: str) -> TransportError:
-    """The error for what the other end should not have said."""
+    """The error for what the other end should not have said; asked again it would say the same."""
     return TransportError(
         f"the other end sent what is not the transfer protocol: {why}",
         unchanged="nothing moved",
         hint="is it a home of kaivc, of a release that fits this one?",
+        repeat=False,
     )
 
 

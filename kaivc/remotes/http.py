@@ -52,6 +52,7 @@ class _Server:
         self._user = unquote(parts.username or "")
         self._url = f"{self._origin}{parts.path.rstrip('/')}{PATH}"
         self._credential: Credential | None = None
+        self._secrets: set[str] = set()
 
     def far(self) -> Far:
         """What can be asked there, over connections of its own."""
@@ -81,7 +82,7 @@ class _Server:
             response = self._asked(pool, wire.pack_message(message), data)
             try:
                 self._require_ours(response)
-                told = self._message(response)
+                told = wire.read_message(exactly(response))
             except BaseException:
                 response.close()
                 raise
@@ -123,6 +124,8 @@ class _Server:
         data: Iterable[bytes] | None,
         credential: Credential | None,
     ) -> BaseHTTPResponse:
+        if credential is not None:
+            self._secrets.add(credential.secret)
         headers = {"Content-Type": CONTENT, "Accept": CONTENT, "User-Agent": "kai", **_authorization(credential)}
         body = head if data is None else wire.gathered(chain([head], wire.pack_data(wire.gathered(data))))
         response: BaseHTTPResponse = pool.request(
@@ -142,9 +145,10 @@ class _Server:
 
     def _require_ours(self, response: BaseHTTPResponse) -> None:
         """Raise unless a home answers. What else does is not shown: it may be anything."""
-        if response.headers.get("Content-Type", "").partition(";")[0].strip() == CONTENT:
-            return
         status = response.status
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        if kind == CONTENT and status not in REDIRECTS:
+            return
         what, hint = f"{self._origin} answers HTTP {status}, and not as `kai serve` does", "look at the URL"
         if status in REDIRECTS:
             to = clean(response.headers.get("Location", "").partition("?")[0])[:200]
@@ -153,14 +157,6 @@ class _Server:
         elif status in PASSING:
             hint = "a proxy answers, and the server behind it does not: try again in a moment"
         raise TransportError(what, unchanged="nothing moved", hint=hint, status=status, repeat=status in PASSING)
-
-    def _message(self, response: BaseHTTPResponse) -> Fields:
-        try:
-            return wire.read_message(exactly(response))
-        except TransportError as error:
-            if response.status not in (200, *PASSING):
-                error.facts["repeat"] = False
-            raise
 
     def _behind(self, response: BaseHTTPResponse) -> Iterator[bytes]:
         whole = False
@@ -179,13 +175,12 @@ class _Server:
         """Tell what goes wrong within, without secrets."""
         from urllib3.exceptions import HTTPError
 
-        secrets = [self._credential.secret] if self._credential else []
         try:
             yield
         except KaiError as error:
-            raise credentials.without(error, secrets) from None
+            raise credentials.without(error, self._secrets) from None
         except (HTTPError, OSError) as error:
-            raise credentials.without(self._unreachable(error), secrets) from None
+            raise credentials.without(self._unreachable(error), self._secrets) from None
 
     def _unreachable(self, error: Exception) -> TransportError:
         from urllib3.exceptions import SSLError
