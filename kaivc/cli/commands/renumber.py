@@ -8,7 +8,6 @@ from kaivc.cli import arguments, render
 from kaivc.cli.arguments import Argument, Option
 from kaivc.cli.failures import Misuse
 from kaivc.cli.invocation import Invocation
-from kaivc.revisions import split
 
 
 def renumber(
@@ -25,6 +24,8 @@ def renumber(
 
     Files, parent, notes, author and time stay as they are; the old tag is kept aside.
     """
+    from kaivc.revisions import split
+
     agent, rev = split(version)
     if rev is None:
         raise Misuse("no version is named", hint=f"name one: kai renumber {agent}@v1.2.3")
