@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from kaivc.ops.import_ import Imported
     from kaivc.ops.log import History
     from kaivc.ops.ls_tree import TreeListing
+    from kaivc.ops.mirror import Mirrored
     from kaivc.ops.new import AgentMade
     from kaivc.ops.pull import Pulled
     from kaivc.ops.push import Pushed
@@ -639,6 +640,20 @@ class Home:
             op_id=op_id,
         )
 
+    def mirror(
+        self,
+        remote: str,
+        object_format: str,
+        agents: Sequence[str] = (),
+        *,
+        dry_run: bool = False,
+        ask: Ask = nobody,
+    ) -> Mirrored:
+        """Keep a copy of some agents, or of all, at a git host of the other hash format; nothing is taken from there."""
+        from kaivc.ops.mirror import mirror
+
+        return mirror(self._now(), self._context(ask), remote, object_format, agents, dry_run=dry_run)
+
     def bundle(
         self, path: str | os.PathLike[str], agents: Sequence[str] = (), *, since: str | None = None
     ) -> Bundled:
@@ -1041,7 +1056,8 @@ class Agent:
 
 def _require(home: OpenHome, act: str, *agents: str) -> None:
     """Raise PermissionDenied unless this process may do it to these agents: docs/how-to/run-a-server.md."""
-    from kaivc.ops.authorize import Act, authorize
+    from kaivc.ops.authorize import authorize
+    from kaivc.roles import Act
 
     authorize(home, Act(act), *agents)
 

@@ -5,8 +5,8 @@
     plan = missing(repo, wants, haves)          # what is in it: its number stands at the head of a pack
     for piece in write_pack(repo, plan): ...    # its bytes; a blob of any size goes by in pieces
 
-Every object is whole: one that is encoded with another has no place in a pack that is made as it is sent. An object is
-one zlib stream behind its kind and size; the trailer is the home's own hash of all that went before.
+A large blob goes as a delta of one that is cut into the same chunks, every other object whole. An object is one zlib
+stream behind its kind and size; the trailer is the home's own hash of all that went before.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, starmap
+from typing import NamedTuple
 
 from kaivc import parcels
+from kaivc.gitdeltas import REF_DELTA, Deltas
 from kaivc.names import ObjectId
 from kaivc.records import dataclass
 from kaivc.repository import OpenHome, Repository
 from kaivc.storage import index
-from kaivc.storage.gitobjects import Kind
+from kaivc.storage.gitobjects import Kind, ObjectFormat
 from kaivc.storage.index import ObjectRow
 from kaivc.storage.pack import RecordKind
 from kaivc.storage.store import ObjectStore
@@ -41,18 +44,24 @@ class PackPlan:
 
     rows: tuple[ObjectRow, ...]
     size: int
+    bases: tuple[ObjectRow, ...] = ()
+    """Large blobs that the other side has, and that deltas may be of: a pack of such is thin."""
 
 
-def missing(repo: Repository, wants: Iterable[bytes], haves: Iterable[bytes]) -> PackPlan:
-    """What must travel so that who has ``haves``, with all that they reach, has ``wants`` too; as ``parcels.plan``."""
-    return plan_of(parcels.rows_missing(repo, wants, haves))
+def missing(repo: Repository, wants: Iterable[bytes], haves: Iterable[bytes], *, thin: bool = False) -> PackPlan:
+    """What must travel so that who has ``haves``, with all that they reach, has ``wants`` too; as ``parcels.plan``.
+
+    ``thin``: large blobs may go as deltas of what the other side has.
+    """
+    rows, near = parcels.rows_missing_and_near(repo, wants, haves)
+    return plan_of(rows, near if thin else ())
 
 
-def plan_of(rows: Iterable[ObjectRow]) -> PackPlan:
+def plan_of(rows: Iterable[ObjectRow], bases: Iterable[ObjectRow] = ()) -> PackPlan:
     """A pack of these objects; chunks are passed over, since the blobs that they make are there too."""
     whole = [row for row in rows if row.kind != RecordKind.CHUNK]
     whole.sort(key=lambda row: (_ORDER.index(kind_of(row)), row.pack, row.offset, row.within))
-    return PackPlan(tuple(whole), sum(row.size for row in whole))
+    return PackPlan(tuple(whole), sum(row.size for row in whole), tuple(bases))
 
 
 def kind_of(row: ObjectRow) -> Kind:
@@ -67,8 +76,26 @@ def write_pack(repo: Repository, plan: PackPlan) -> Iterator[bytes]:
 
 def write_packs(home: OpenHome, parts: Sequence[tuple[Repository, PackPlan]]) -> Iterator[bytes]:
     """The bytes of one pack of objects of several agents, none of them twice."""
-    digest = home.format.new()
-    for piece in _gathered(_pieces(parts)):
+    count = sum(len(plan.rows) for _, plan in parts)
+    return written(home.format, count, chain.from_iterable(starmap(_entries, parts)))
+
+
+class Entry(NamedTuple):
+    """An object of a pack, with its content in pieces that make ``size`` bytes.
+
+    With ``base``, the id of another object, these are the instructions that make it of that one.
+    """
+
+    kind: Kind
+    size: int
+    content: Iterable[bytes]
+    base: bytes = b""
+
+
+def written(form: ObjectFormat, count: int, entries: Iterable[Entry]) -> Iterator[bytes]:
+    """The bytes of a pack of so many entries, with the trailer of a format."""
+    digest = form.new()
+    for piece in _gathered(_pieces(count, entries)):
         digest.update(piece)
         yield piece
     yield digest.digest()
@@ -90,20 +117,25 @@ def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def _pieces(parts: Sequence[tuple[Repository, PackPlan]]) -> Iterator[bytes]:
-    yield struct.pack(">4sII", b"PACK", 2, sum(len(plan.rows) for _, plan in parts))
-    for repo, plan in parts:
-        yield from _entries(repo, plan)
+def _pieces(count: int, entries: Iterable[Entry]) -> Iterator[bytes]:
+    yield struct.pack(">4sII", b"PACK", 2, count)
+    for entry in entries:
+        yield entry_head(REF_DELTA if entry.base else _TYPES[entry.kind], entry.size) + entry.base
+        yield from _deflated(entry.content, entry.size)
 
 
-def _entries(repo: Repository, plan: PackPlan) -> Iterator[bytes]:
+def _entries(repo: Repository, plan: PackPlan) -> Iterator[Entry]:
     store = repo.store
+    deltas = Deltas(store, plan.bases)
     for start in range(0, len(plan.rows), index.AT_ONCE):
         group = plan.rows[start : start + index.AT_ONCE]
         store.look_up(row.id for row in group)
         for row in group:
-            yield entry_head(kind_of(row), row.size)
-            yield from _deflated(_content(store, row), row.size)
+            delta = deltas.of(row)
+            if delta is None:
+                yield Entry(kind_of(row), row.size, _content(store, row))
+            else:
+                yield Entry(Kind.BLOB, delta.length, delta.pieces(store), delta.base)
 
 
 def _content(store: ObjectStore, row: ObjectRow) -> Iterator[bytes]:
@@ -119,10 +151,10 @@ def _deflated(data: Iterable[bytes], size: int) -> Iterator[bytes]:
     yield zipped.flush()
 
 
-def entry_head(kind: Kind, size: int) -> bytes:
-    """The kind and the size that stand before an object's zlib stream."""
+def entry_head(number: int, size: int) -> bytes:
+    """Git's number of a kind, and the size, that stand before an object's zlib stream."""
     rest = size >> 4
-    head = bytearray([_TYPES[kind] << 4 | size & 15 | (0x80 if rest else 0)])
+    head = bytearray([number << 4 | size & 15 | (0x80 if rest else 0)])
     while rest:
         head.append(rest & 0x7F | (0x80 if rest > 0x7F else 0))  # noqa: PLR2004 - seven bits each
         rest >>= 7

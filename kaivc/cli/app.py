@@ -55,6 +55,7 @@ VERBS = (
     "fetch",
     "pull",
     "push",
+    "mirror",
     "serve",
     "token add",
     "token list",

@@ -376,6 +376,14 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Options]] = {
             "--op-id": ("text", "A name for this operation; repeated with it, it happens once."),
         },
     ),
+    "mirror": (
+        "Keep a re-encoded copy at a git host of the other hash format.",
+        ("remote", "text..."),
+        {
+            "--object-format": ("text", "How the host hashes: sha1 or sha256."),
+            "--dry-run": ("", "Say what would happen; do nothing."),
+        },
+    ),
     "serve": (
         "Serve the home to other machines: over HTTP, or over pipes.",
         (),
@@ -395,8 +403,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Options]] = {
         "Make a token for `kai serve`. It is shown this once.",
         ("text",),
         {
-            "--role": ("text", "viewer, tester, operator, maintainer or admin."),
-            "--agents": ("text", "Over these, as `billing-*`; all unless said. May be repeated."),
+            "--role": ("=viewer|tester|operator|maintainer|admin", "viewer, tester, operator, maintainer or admin."),
+            "--agents": ("agent", "Over these, as `billing-*`; all unless said. May be repeated."),
             "--expires": ("text", "For how long it holds, as 30d; `never` for good."),
             "--actor": ("text", "Whom the log names for it: \"Name <mail>\"."),
         },
@@ -413,9 +421,9 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Options]] = {
     ),
     "role grant": (
         "Give a user of this machine a role in this home.",
-        ("text", "text"),
+        ("text", "=viewer|tester|operator|maintainer|admin"),
         {
-            "--agents": ("text", "Over these, as `billing-*`; all unless said. May be repeated."),
+            "--agents": ("agent", "Over these, as `billing-*`; all unless said. May be repeated."),
         },
     ),
     "role list": (
@@ -425,7 +433,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Options]] = {
     ),
     "role revoke": (
         "Take roles from a user of this machine.",
-        ("text", "text"),
+        ("text", "=viewer|tester|operator|maintainer|admin"),
         {},
     ),
     "agent list": (

@@ -13,7 +13,6 @@ from urllib.parse import unquote, urlsplit
 
 from kaivc import gitarrival, gitpacks, incoming
 from kaivc.errors import KaiError, LostRace, NoSuchAgent, RefusedByRemote, RefusedUrl, VersionConflict
-from kaivc.gitpacks import PackPlan
 from kaivc.incoming import Incoming
 from kaivc.names import tags_prefix
 from kaivc.records import replace
@@ -54,6 +53,11 @@ class Way(Protocol):
 
     def close(self) -> None:
         """Let go of all that sessions share."""
+
+
+MakePack = Callable[[], Iterator[bytes]]
+Packing = Callable[[Sequence[bytes], Iterable[bytes]], MakePack]
+"""Given what is wanted over there and what is there, what makes the pack; anew if it has to be sent again."""
 
 
 def connect(context: Context, url: str) -> GitRemote:
@@ -234,12 +238,21 @@ class GitRemote:
 
     def send(self, repo: Repository, push: Push, theirs: Mapping[str, bytes]) -> Sent:
         """Send what is missing there, and ask for the moves; each is made only if its ref is where it is said to be."""
+
+        def packing(wants: Sequence[bytes], there: Iterable[bytes]) -> MakePack:
+            plan = gitpacks.missing(repo, wants, dict.fromkeys([*theirs.values(), *there]))
+            return lambda: gitpacks.write_pack(repo, plan)
+
+        return self.send_packed(repo, push, packing)
+
+    def send_packed(self, repo: Repository, push: Push, packing: Packing) -> Sent:
+        """The same, of packs that ``packing`` makes."""
         self._drop()
         with self._telling():
             session = self._way.begin(RECEIVE)
             try:
                 short = self._is_short(repo.name, session.advertised.refs)
-                sent = _Sending(repo, push, session, AGENT).run(short=short, theirs=theirs)
+                sent = _Sending(repo, push, session, packing).run(short=short)
             finally:
                 session.close()
         self._there = _after(session.advertised, repo.name, push, sent, short=short)
@@ -257,16 +270,16 @@ def _after(there: Advertised, agent: str, push: Push, sent: Sent, *, short: bool
 class _Sending:
     """One push."""
 
-    def __init__(self, repo: Repository, push: Push, session: Session, agent: str) -> None:
+    def __init__(self, repo: Repository, push: Push, session: Session, packing: Packing) -> None:
         self._repo = repo
         self._push = push
         self._session = session
         self._there = session.advertised
-        self._agent = agent
+        self._packing = packing
         self._side = Side(repo.home.progress)
         self._size = 0
 
-    def run(self, *, short: bool, theirs: Mapping[str, bytes]) -> Sent:
+    def run(self, *, short: bool) -> Sent:
         """Do it; which moves were made. RefusedByRemote if none was."""
         moves = {gitnames.theirs(self._repo.name, it.ref, short=short): it for it in self._push.updates}
         done = [it.ref for name, it in moves.items() if self._there.refs.get(name) == it.new]
@@ -276,8 +289,9 @@ class _Sending:
         if not left:
             return Sent(tuple(done))
         commands = [Command(name, it.old, it.new) for name, it in left.items()]
-        plan = self._plan([it.new for it in left.values() if it.new is not None], theirs)
-        read = self._session.ask(lambda: self._request(commands, plan))
+        wants = [it.new for it in left.values() if it.new is not None]
+        make = self._packing(wants, self._there.refs.values()) if wants else lambda: iter(())
+        read = self._session.ask(lambda: self._request(commands, make))
         refused = gitlines.read_report(read, self._there, self._side)
         said = {left[name].ref: why for name, why in refused.items() if name in left}
         moved = (*done, *(it.ref for it in left.values() if it.ref not in said))
@@ -310,17 +324,10 @@ class _Sending:
             found=found.hex() if found else None,
         )
 
-    def _plan(self, wants: list[bytes], theirs: Mapping[str, bytes]) -> PackPlan | None:
-        """What is missing there; None where refs are only removed."""
-        if not wants:
-            return None
-        haves = dict.fromkeys([*theirs.values(), *self._there.refs.values()])
-        return gitpacks.missing(self._repo, wants, haves)
-
-    def _request(self, commands: Sequence[Command], plan: PackPlan | None) -> Iterator[bytes]:
-        yield gitlines.push_request(self._there, commands, self._agent)
+    def _request(self, commands: Sequence[Command], make: MakePack) -> Iterator[bytes]:
+        yield gitlines.push_request(self._there, commands, AGENT)
         self._size = 0
-        for piece in gitpacks.write_pack(self._repo, plan) if plan is not None else ():
+        for piece in make():
             self._size += len(piece)
             yield piece
             self._repo.home.progress("sending", self._size, None)

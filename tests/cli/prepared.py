@@ -10,6 +10,7 @@
 """
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,6 +152,13 @@ def a_snapshot_at_a_remote(top: Path) -> Path:
     return top / "agents"
 
 
+def a_hub(top: Path) -> Path:
+    """`hub` is a git host of the other format."""
+    subprocess.run(["git", "init", "-q", "--bare", "--object-format=sha1", str(top / "hub.git")], check=True)
+    run("remote", "add", "hub", str(top / "hub.git"), "--home", str(top / "agents"))
+    return top / "agents"
+
+
 def bundles(top: Path) -> Path:
     """Bundles of all agents, and of what came after v1.1.0, beside the home, where a version is taken back since."""
     home = ["--home", str(top / "agents")]
@@ -176,6 +184,7 @@ OTHERWISE: dict[str, Callable[[Path], Path]] = {
     "kai fsck --repair": damaged_view,
     "kai fsck --repair --dry-run": lambda top: top / "agents",
     "kai init": no_home_yet,
+    "kai mirror": a_hub,
     "kai new summarizer --from": no_agent_yet,
     "kai pull": news_at_a_remote,
     "kai push": news_for_a_remote,
