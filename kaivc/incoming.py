@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Self
 
-from kaivc.errors import ChecksumMismatch, LockTimeout, RefusedArrival, TooLarge, UnknownFormat
+from kaivc.errors import ChecksumMismatch, LockTimeout, RefusedArrival, StorageError, TooLarge, UnknownFormat
 from kaivc.repository import OpenHome
 from kaivc.storage import packscan
 from kaivc.storage.bases import Found
@@ -109,8 +109,9 @@ class Incoming:
         return self.parcel
 
     def discard(self) -> None:
-        """Remove the file: it has landed, or is no parcel."""
-        self._home.vfs.unlink(self.path, missing_ok=True)
+        """Remove the file: it has landed, or is no parcel. What cannot be removed, gc does in a week."""
+        with suppress(StorageError):
+            self._home.vfs.unlink(self.path, missing_ok=True)
 
 
 def unmeasured() -> Offer:

@@ -240,8 +240,12 @@ class _Lander:
         move = Move(arrival.verb, arrival.reason, to, to, live=self._live, op_id=arrival.op_id)
         done = _Move(guest, move, self, beside).apply()
         backup = int(done.backup.removeprefix("backups/")) if done.backup else None
-        seq = done.seq or 0
-        return Arrived(seq, journal.op_digest(guest.catalog, guest.id, seq) or b"", backup, self._objects)
+        return self._arrived(done.seq or 0, backup)
+
+    def _arrived(self, seq: int, backup: int | None) -> Arrived:
+        with intents.landed("what was asked has landed"):
+            digest = journal.op_digest(self._guest.catalog, self._guest.id, seq) or b""
+        return Arrived(seq, digest, backup, self._objects)
 
     def _names_only(self) -> Arrived:
         guest, arrival = self._guest, self._arrival
@@ -250,7 +254,7 @@ class _Lander:
             op = Op(arrival.verb, arrival.op_id, str(arrival.actor), guest.home.clock.now_ns(), arrival.reason)
             updates = [it for it in arrival.updates if it.new != guest.ref(it.name)]
             landed = guest.land(writer, updates, op, also=lambda db: caches.drop_highest(db, guest.id))
-        return Arrived(landed.seq, journal.op_digest(guest.catalog, guest.id, landed.seq) or b"", None, self._objects)
+        return self._arrived(landed.seq, None)
 
 
 class _Move(Mover):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
-from kaivc import intents, keeping, making, retention, reversal, scratch, versions
+from kaivc import incoming, intents, keeping, making, retention, reversal, scratch, versions
 from kaivc.errors import InvalidName, LockTimeout, NameTaken, StorageError, StorageFailed
 from kaivc.layout import KAI
 from kaivc.names import Exactly, ObjectId, ReflogEntry, RefName, RefUpdate, check_name, current_ref
@@ -340,7 +340,8 @@ def _counted(number: int, noun: str) -> str:
 def _sweep(repo: Repository) -> None:
     """Remove scratch of commands that were cut.
 
-    What was to be an agent, layers of snapshots, and files that nobody has used for a day.
+    What was to be an agent, layers of snapshots, transfers that nobody went on with, and files that nobody has used for
+    a day.
     """
     home, vfs = repo.home, repo.vfs
     scratch.collect(home)
@@ -351,6 +352,9 @@ def _sweep(repo: Repository) -> None:
             _remove(repo, entry.path)
     for name in _unmade(home):
         _remove_unmade(home, name)
+    for entry in _entries(home.layout.incoming("")):
+        with suppress(StorageFailed):  # as in ``_remove``
+            incoming.sweep(home, entry.name, now)
     for entry in _entries(home.layout.tmp):
         with suppress(FileNotFoundError):
             if now - entry.stat(follow_symlinks=False).st_mtime_ns > DAY_NS:

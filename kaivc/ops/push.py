@@ -17,6 +17,7 @@ from kaivc.remotes.tracking import (
     look,
     note,
     note_pushed,
+    noting,
     plan_push,
     require_format,
 )
@@ -86,10 +87,11 @@ def push(  # noqa: PLR0913 - a keyword for each option of the verb
             why = reason.strip() or f"push from {home.actor.name}"
             wanted = Push(op_id or repo.new_op_id(), str(home.actor), why, plan.updates)
             sent = far.send(repo, wanted, head.refs)
-            now = look(home, remote, far, agent)
-            moved = {it.ref: it.new for it in plan.updates if it.ref in sent.moved}
-            note_pushed(repo, remote, moved, now)
-            note(home, remote, far, now)
+            with noting(f"{len(sent.moved)} refs moved over there"):
+                now = look(home, remote, far, agent)
+                moved = {it.ref: it.new for it in plan.updates if it.ref in sent.moved}
+                note_pushed(repo, remote, moved, now)
+                note(home, remote, far, now)
     finally:
         far.close()
     _say_refused(remote, plan, sent)

@@ -116,8 +116,10 @@ def _renumber(repo: Repository, old: AgentVersion, number: Version, reason: str,
         op = Op("renumber", op_id or repo.new_op_id(), str(actor), repo.home.clock.now_ns(), why)
         todo = [intents.link(), intents.log()] if in_force else []
         landed = repo.land(writer, updates, op, todo, lambda db: caches.drop_highest(db, repo.id))
-        intents.finish_landed(repo, f"{old.tag} of {repo.name} is {number.tag}")
-        keeping.drop_directory(repo, old.tag)
+        done = f"{old.tag} of {repo.name} is {number.tag}"
+        intents.finish_landed(repo, done)
+        with intents.landed(done):
+            keeping.drop_directory(repo, old.tag)
     return Renumbered(
         repo.name,
         str(former),

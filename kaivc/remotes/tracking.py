@@ -6,15 +6,26 @@ it or pushed to it. Nothing else of the agent moves when they do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from kaivc import landing, making, remotelist, versions
-from kaivc.errors import Diverged, ForkedLog, InvalidName, NoSuchAgent, RefusedArrival, VersionConflict, WrongFormat
+from kaivc.errors import (
+    Diverged,
+    ForkedLog,
+    InvalidName,
+    KaiError,
+    NoSuchAgent,
+    RefusedArrival,
+    VersionConflict,
+    WrongFormat,
+)
 from kaivc.landing import Arrival, Arrived
 from kaivc.names import (
     Absent,
     Exactly,
     ObjectId,
+    ReflogEntry,
     RefName,
     RefUpdate,
     Version,
@@ -28,6 +39,7 @@ from kaivc.records import dataclass
 from kaivc.remotelist import Seen
 from kaivc.remotes.base import Can, Remote
 from kaivc.repository import OpenHome, Repository
+from kaivc.storage import journal
 from kaivc.storage.chain import read_op
 from kaivc.storage.gitobjects import Kind, MalformedObject
 from kaivc.storage.journal import GENESIS
@@ -137,9 +149,20 @@ def _forked(name: str, agent: str, why: str) -> ForkedLog:
 
 
 def note(home: OpenHome, name: str, remote: Remote, head: Head) -> None:
-    """Keep where a log stood."""
+    """Keep where a log stood. What it says has landed by then."""
     if Can.LOG in remote.can:
-        remotelist.note_seen(home, name, head.agent, Seen(remote.home, head.seq, head.digest or GENESIS))
+        with noting("what was to be moved has moved"):
+            remotelist.note_seen(home, name, head.agent, Seen(remote.home, head.seq, head.digest or GENESIS))
+
+
+@contextmanager
+def noting(what: str) -> Iterator[None]:
+    """Let an error say that ``what`` was asked is done, and that only noting it here failed."""
+    try:
+        yield
+    except KaiError as error:
+        error.unchanged = f"{what}; it was only not noted here, which `kai fetch` does again"
+        raise
 
 
 # ---------------------------------------------------------------- fetch
@@ -197,9 +220,7 @@ def _bring(repo: Repository, remote: Remote, arrival: Arrival, tips: Mapping[str
         return _land(repo, remote, arrival, tips, [])
 
 
-def _land(
-    repo: Repository, remote: Remote, arrival: Arrival, tips: Mapping[str, bytes], there: Sequence[bytes]
-) -> int:
+def _land(repo: Repository, remote: Remote, arrival: Arrival, tips: Mapping[str, bytes], there: Sequence[bytes]) -> int:
     with remote.bring(repo, list(dict.fromkeys(tips.values())), there) as arrived:
         done = landing.land(repo, arrived, arrival, tips, repo.refs("refs/").values())
         arrived.discard()
@@ -342,12 +363,28 @@ def _seen_since(repo: Repository, ref: RefName) -> _Known:
     own = repo.reflog(current_ref(repo.name), 1)
     moved = own[0].seq if own else 0
     since: list[ObjectId] = []
-    for entry in repo.reflog(ref):
+    for entry in _history(repo, ref):
         if entry.seq <= moved:
             return _Known(entry.new, tuple(since))
         if entry.new is not None:
             since.append(entry.new)
     return _Known(None, tuple(since))
+
+
+def _history(repo: Repository, ref: RefName) -> Iterator[ReflogEntry]:
+    """The moves of a remote's ref, newest first, also of when the remote had another name."""
+    former: str | None = ref
+    before = repo.row().op_seq + 1
+    while former is not None:
+        entries = [it for it in repo.reflog(RefName(former)) if it.seq < before]
+        yield from entries
+        if not entries or entries[-1].old is not None:
+            return
+        first, inner = entries[-1], former.split("/", 3)[3]
+        before = first.seq
+        beside = journal.reflog_of(repo.catalog, repo.id, first.seq)
+        left = (it.ref for it in beside if it.new is None and it.old == first.new and it.ref != former)
+        former = next((it for it in left if it.split("/", 3)[3:] == [inner]), None)
 
 
 # ---------------------------------------------------------------- push

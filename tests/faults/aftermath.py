@@ -30,6 +30,8 @@ def asked(story: Story, path: Path) -> Told | None:
 def aftermath(story: Story, path: Path, before: Told | None, after: Told, *, acknowledged: bool, killed: bool) -> str:
     """``before`` or ``after``; Corrupt if it is neither, or if anything else is wrong. The home goes on to be used."""
     _in_force(path, before, after)
+    if story.also is not None:
+        story.also(path)
     if story.again is not None and not acknowledged:
         story.again(path)
         acknowledged = True

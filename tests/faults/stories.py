@@ -20,6 +20,7 @@ from kaivc.sqlitefiles import MAGIC, SIDE_SUFFIXES
 from kaivc.vfs import Vfs
 from tests.engine.homes import ENVIRON, Files, Ticking, open_home, read, write
 from tests.engine.overlays import Planted
+from tests.faults import transfers
 
 DATABASE = "state.db"
 V1: Files = {"logic.py": b"one\n", "config.yaml": b"a: 1\n", "state/log.txt": b"1\n" * 500, "only1.txt": b"x"}
@@ -74,12 +75,13 @@ def _rows(path: Path, data: bytes) -> bytes:
 @dataclass(frozen=True)
 class Story:
     """``prepare`` makes a home at a path, ``act`` is the command that is cut, ``again`` what a user does after a cut
-    before the home is asked anything; None is nothing."""
+    before the home is asked anything; None is nothing. ``also`` looks at what else it leaves."""
 
     name: str
     prepare: Callable[[Path], None]
     act: Callable[[Path, Vfs], None]
     again: Callable[[Path], None] | None = None
+    also: Callable[[Path], None] | None = None
 
 
 LATER = 1_800_000_000
@@ -331,5 +333,13 @@ STORIES = {
         Story("gc", collectable, _on_bot(_collect)),
         Story("repair", damaged, _repair, again=lambda path: _repair(path, Vfs())),
         Story("recovery", half_restored, _recover),
+        Story("clone", transfers.cloneable, transfers.clone),
+        Story("fetch", transfers.behind, transfers.on_home(lambda home: home.fetch())),
+        Story("pull", transfers.fetched, transfers.on_home(lambda home: home.pull("bot"))),
+        Story("push", transfers.ahead, transfers.push),
+        Story("receive", transfers.pushed_to, transfers.receive("bot")),
+        Story("receive-new", transfers.pushed_to, transfers.receive("cat")),
+        Story("bundle", three_versions, transfers.bundle, also=transfers.bundle_is_whole),
+        Story("renumber", three_versions, _on_bot(lambda agent: agent.renumber("v1.1.0", to="2.0.0"))),
     )
 }
