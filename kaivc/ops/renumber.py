@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kaivc import intents, keeping, revisions, trees, versions
-from kaivc.errors import InvalidName, VersionTaken, NoSuchRevision
+from kaivc.errors import InvalidName, NoSuchRevision, VersionTaken
 from kaivc.names import (
     Absent,
     Actor,
