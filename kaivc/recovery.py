@@ -152,7 +152,10 @@ class Recovery:
         if stock.old is not None and stock.old.row is not None and stock.old.refs_whole:
             return
         found: dict[str, list[bytes]] = {}
+        moved = {move.new for link in stock.chain.links for move in link.record.moves}
         for oid, place in stock.facts.objects.items():
+            if oid in moved:  # a version, or what was fetched and is none here
+                continue
             if place.kind == RecordKind.TAG and (name := self._tag_name(stock, oid)) is not None:
                 found.setdefault(name, []).append(oid)
         named = set(stock.refs)

@@ -36,6 +36,8 @@ KINDS = {
     "KEY=VALUE": "setting",
     "AGENT@REV|DIR": "source",
     "SNAPSHOT": "snapshot",
+    "PATTERN": "agent",
+    "ROLE": "=viewer|tester|operator|maintainer|admin",
     "REMOTE": "remote",
     "URL": "dirs",
 }
