@@ -408,9 +408,11 @@ def _parts(site: Site, asked: _Asked, cut: _Cut) -> list[tuple[Repository, PackP
         repo = site.repositories[name]
         if cut.is_plain:
             # What lies behind what it has it has too: `current` may have been rolled back to there.
-            rows = parcels.rows_missing(repo, wants, _behind(repo, asked.had.get(name, ()), set()))
+            had = _behind(repo, asked.had.get(name, ()), set())
+            rows, near = parcels.rows_missing_and_near(repo, wants, had)
         else:
-            rows = cut.rows(name)
-        parts.append((repo, gitpacks.plan_of(row for row in rows if row.id not in there)))
+            rows, near = cut.rows(name), []
+        fresh = [row for row in rows if row.id not in there]
+        parts.append((repo, gitpacks.plan_of(fresh, near if "thin-pack" in asked.words else ())))
         there.update(row.id for row in rows)
     return parts

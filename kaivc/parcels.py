@@ -66,7 +66,15 @@ def plan(repo: Repository, wants: Iterable[bytes], haves: Iterable[bytes]) -> Pa
 
 def rows_missing(repo: Repository, wants: Iterable[bytes], haves: Iterable[bytes]) -> list[ObjectRow]:
     """Where all that must travel lies, chunks included; as ``plan``."""
-    return list(_missing(repo, wants, haves).rows.values())
+    return rows_missing_and_near(repo, wants, haves)[0]
+
+
+def rows_missing_and_near(
+    repo: Repository, wants: Iterable[bytes], haves: Iterable[bytes]
+) -> tuple[list[ObjectRow], list[ObjectRow]]:
+    """The same, and large blobs that the other side has next to what it lacks."""
+    missing = _missing(repo, wants, haves)
+    return list(missing.rows.values()), list(missing.near.values())
 
 
 def rows_between(
@@ -148,6 +156,7 @@ class _Missing:
         self._behind: set[ObjectId] = set()
         self.there: set[bytes] = set()
         self.rows: dict[bytes, ObjectRow] = {}
+        self.near: dict[bytes, ObjectRow] = {}
 
     def without(self, haves: Iterable[bytes]) -> None:
         """The other side has these, and all that they reach."""
@@ -235,6 +244,7 @@ class _Missing:
             self.there.update(blobs)
             for row in index.find_all(self._repo.catalog, self._repo.id, blobs).values():
                 if row.kind == RecordKind.CHUNK_LIST:
+                    self.near[row.id] = row
                     self.there.update(chunk for chunk, _ in self._store.chunk_list(row))
 
     # ------------------------------------------------------------ what is not

@@ -143,6 +143,18 @@ def test_a_fetch_brings_only_what_is_new(it: Served) -> None:
     assert git("fetch", at=clone) == ""
 
 
+def test_a_large_file_goes_as_a_delta_of_the_one_before(it: Served) -> None:
+    """In a clone of those in the same pack, in a fetch of what the clone has."""
+    clone = it.clone()
+    assert last(it)["bytes_out"] < 600_000 < 4 * len(STATE)
+    release(it.bot, 5)
+    git(*CHECKED, "fetch", at=clone)
+    assert last(it)["bytes_out"] < len(STATE)
+    assert git("rev-parse", "origin/current", at=sound(clone)) == it.bot.current.commit
+    shallow = sound(it.clone("bot", "--depth", "3", into="shallow"))
+    assert read_files(shallow) == files(5)
+
+
 def last(it: Served, verb: str = "git-upload-pack") -> dict:
     """The last line of the access log that is of a request of this kind."""
     lines = [json.loads(text) for text in it.site.log.read_text().splitlines()]
