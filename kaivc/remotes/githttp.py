@@ -166,7 +166,7 @@ class HttpRepository:
         origin = Origin.of(url)
         if origin not in self._pools:
             trust = ssl.create_default_context(cafile=self._environ.get("SSL_CERT_FILE") or None)
-            shared = {"timeout": urllib3.Timeout(CONNECT_SECONDS, IDLE_SECONDS), "ssl_context": trust}
+            shared: dict[str, Any] = {"timeout": urllib3.Timeout(CONNECT_SECONDS, IDLE_SECONDS), "ssl_context": trust}
             proxy = proxy_for(origin, self._environ)
             self._pools[origin] = urllib3.ProxyManager(proxy, **shared) if proxy else urllib3.PoolManager(**shared)
         return self._pools[origin]
@@ -255,16 +255,20 @@ def _check_redirect(url: str, to: str, suffix: str) -> None:
 
 def proxy_for(origin: Origin, environ: Mapping[str, str]) -> str | None:
     """The proxy that the environment names for an origin."""
-    from urllib.request import proxy_bypass_environment
-
     names = [f"{origin.scheme}_proxy", "all_proxy"]
     if origin.scheme == "https":
         names = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
     found = next((environ[name] for name in names if environ.get(name)), None)
     bypass = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    if found is None or proxy_bypass_environment(origin.host, {"no": bypass}):
+    if found is None or _is_bypassed(origin.host, bypass):
         return None
     return found if "://" in found else f"http://{found}"
+
+
+def _is_bypassed(host: str, names: str) -> bool:
+    """Whether a list of names has a host, or a domain that it is in."""
+    listed = [name.strip().lower().lstrip("*.") for name in names.split(",")]
+    return any(name and (host == name or host.endswith("." + name)) for name in listed) or names.strip() == "*"
 
 
 def _unreachable(url: str, error: Exception) -> TransportError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from kaivc.errors import RefusedByRemote, TransportError
@@ -24,6 +25,8 @@ MAX_HAVES = 1024
 KEPT_LINES = 20
 MAX_TOLD = 300
 _DATA, _PROGRESS, _FATAL = 1, 2, 3
+_ACKNOWLEDGED = (b"NAK", b"ACK ")
+_PIECE = 32 << 10
 _COUNT = re.compile(r"([A-Za-z ]{3,40}): +\d{1,3}% \((\d{1,12})/(\d{1,12})\)")
 
 Read = Callable[[int], bytes]
@@ -209,7 +212,10 @@ class Side:
 
 
 def demultiplexed(lines: Protocol, side: Side) -> Iterator[bytes]:
-    """The data among what comes on several bands, up to its end."""
+    """The data among what comes on several bands, up to its end.
+
+    Git acknowledges once more for a parent of what it has acknowledged.
+    """
     while (line := next_line(lines)) is not None:
         band = line[0] if line else 0
         if band == _DATA:
@@ -218,7 +224,7 @@ def demultiplexed(lines: Protocol, side: Side) -> Iterator[bytes]:
             side.take(line[1:])
         elif band == _FATAL:
             raise refusal(clean(line[1:]), side.said)
-        elif line:
+        elif line and not line.startswith(_ACKNOWLEDGED):
             raise malformed("a band that there is none of")
 
 
@@ -248,9 +254,19 @@ def read_pack(read: Read, there: Advertised, side: Side, *, shallow: bool = Fals
     line = next_line(lines) or b""
     if line.startswith(b"ERR "):
         raise refusal(clean(line[4:]))
-    if not line.startswith((b"NAK", b"ACK ")):
+    if not line.startswith(_ACKNOWLEDGED):
         raise malformed("no acknowledgement")
-    return reader(demultiplexed(lines, side)) if "side-band-64k" in there.can else read
+    return reader(demultiplexed(lines, side)) if "side-band-64k" in there.can else _past_more(read)
+
+
+def _past_more(read: Read) -> Read:
+    """The pack behind further acknowledgements."""
+    head = read(4)
+    while head != b"PACK" and re.fullmatch(rb"00[0-9a-f]{2}", head):
+        if not read(int(head, 16) - 4).startswith(_ACKNOWLEDGED):
+            raise malformed("neither a pack nor an acknowledgement")
+        head = read(4)
+    return reader(chain([head], iter(lambda: read(_PIECE), b"")))
 
 
 def read_report(read: Read, there: Advertised, side: Side) -> dict[str, str]:
@@ -260,11 +276,11 @@ def read_report(read: Read, there: Advertised, side: Side) -> dict[str, str]:
     lines = lines_over(read)
     banded = "side-band-64k" in there.can
     inner = lines_over(reader(demultiplexed(lines, side))) if banded else lines
-    line = next_line(inner) or b""
-    if not line.startswith(b"unpack "):
+    first = next_line(inner) or b""
+    if not first.startswith(b"unpack "):
         raise malformed("no report of what was sent")
-    if line.strip() != b"unpack ok":
-        raise refusal("what was sent was not taken: " + clean(line[7:]), side.said)
+    if first.strip() != b"unpack ok":
+        raise refusal("what was sent was not taken: " + clean(first[7:]), side.said)
     refused = {}
     while line := next_line(inner):
         verdict, _, rest = line.strip().partition(b" ")

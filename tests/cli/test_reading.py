@@ -144,7 +144,7 @@ def test_rollback_keeps_what_it_is_told_to(kai: Kai, workspace: Path) -> None:
 
 # ---------------------------------------------------------------- the nearest names, everywhere
 
-WITHOUT = {"init", "new", "import", "doctor", "completion", "agent list", "clone", "fetch", "pull"}
+WITHOUT = {"init", "new", "import", "doctor", "completion", "agent list", "clone", "fetch", "pull", "mirror"}
 WITHOUT |= {verb for verb in VERBS if verb.split()[0] in ("remote", "bundle", "token", "role", "serve")}
 """Commands that are asked about no agent that is there already."""
 
