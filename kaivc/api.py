@@ -252,7 +252,7 @@ def clone(  # noqa: PLR0913 - a keyword for each thing that a door hands in
 
     def make(object_format: str) -> OpenHome:
         init(path, object_format, environ=environment, actor=actor, clock=clock, vfs=vfs).close()
-        made.append(open(path, environ=environment, actor=actor, clock=clock, vfs=vfs, progress=progress))
+        made.append(open(path, actor=actor, clock=clock, vfs=vfs, progress=progress, environ=environment, flags=flags))
         return made[0].opened
 
     merged = _settings(Layout(os.path.abspath(path)), environment, flags or {})
