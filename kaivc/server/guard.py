@@ -10,7 +10,7 @@ from typing import Any
 
 from kaivc import access
 from kaivc.access import Anonymous, Rules, TokenAccess
-from kaivc.errors import CredentialsNeeded
+from kaivc.errors import CredentialsNeeded, StorageFailed
 from kaivc.layout import Layout
 from kaivc.server.limits import Limits
 from kaivc.serving import Access
@@ -60,6 +60,10 @@ class Guard:
                 data = file.read(access.MAX_FILE + 1)
         except FileNotFoundError:
             return Rules()
+        except OSError as error:
+            raise StorageFailed(
+                "the server cannot read who may what", unchanged="nothing moved", hint="tell whoever keeps the server"
+            ) from error
         if data != self._known[0]:
             self._known = data, access.decode(data, "access.json")
         return self._known[1]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgpack
 import pytest
 
+from kaivc import wire
 from kaivc.access import UserAccess
 from kaivc.api import Home
 from kaivc.errors import InvalidName, KaiError, NoSuchAgent, PermissionDenied
@@ -177,6 +181,30 @@ def test_a_role_ends_where_its_pattern_does(shared: Path, other_uid: Ids, public
 def test_without_rules_the_owner_may_all(shared: Path, other_uid: Ids, public_python: list[str]) -> None:
     found = tried(shared, "bot", other_uid, public_python)
     assert "E105" not in found.values()
+
+
+def test_the_far_end_of_ssh_asks_too(shared: Path, other_uid: Ids, public_python: list[str]) -> None:
+    granted(shared, other_uid, "viewer", "bot")
+    parcel = {"id": "aa" * 32, "records": 1, "size": 1}
+    asked: list[dict[str, Any]] = [
+        {"verb": "hello"},
+        {"verb": "head", "agent": "bot"},
+        {"verb": "head", "agent": "other"},
+        {"verb": "held", "agent": "bot", "parcel": parcel},
+        {"verb": "held", "agent": "other", "parcel": parcel},
+    ]
+    words = [*public_python, "-m", "kaivc", "--home", str(shared), "serve", "--stdio"]
+    sent = "".join(wire.pack_message({"v": 1, **it}).decode("latin-1") for it in asked)
+    environ = {"PATH": os.environ["PATH"], "HOME": "/"}
+    done = run_as(other_uid, words, cwd="/", env=environ, input=sent, encoding="latin-1")
+    source = io.BytesIO(done.stdout.encode("latin-1"))
+    told: list[Any] = []
+    while source.tell() < len(source.getvalue()):
+        kind, data = wire.read_frame(source.read)
+        if kind == wire.MESSAGE:
+            told.append(msgpack.unpackb(data, strict_map_key=False))
+    assert told[0]["agents"] == ["bot"]
+    assert [it.get("error", {}).get("code") for it in told] == [None, None, "E302", "E105", "E302"]
 
 
 # ---------------------------------------------------------------- in this process

@@ -29,9 +29,10 @@ from kaivc.errors import (
     StorageFailed,
     VersionTaken,
 )
-from kaivc.ops.authorize import Act, authorize
+from kaivc.ops.authorize import authorize
 from kaivc.ops.snapshot_test import SnapshotTested
 from kaivc.records import replace
+from kaivc.roles import Act
 from kaivc.sandboxes.base import Ability, End, Level
 from kaivc.vfs import Vfs
 from tests.conftest import Ids, run_as

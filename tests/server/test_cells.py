@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kaivc import access
+from kaivc.records import replace
 from kaivc.roles import Role
 from tests.engine.homes import commit, make_home
 from tests.server.daemon import Answer, Daemon, ask, daemon
@@ -78,22 +79,23 @@ class Place:
         head = self.heads.get(agent, self.heads["mine-bot"])
         parcel = {"id": "ab" * 32, "records": 1, "size": 10}
         port = self.server.port
-        if question == "hello":
-            return ask(port, token, "hello")
-        if question == "head":
-            return ask(port, token, "head", agent=agent)
-        if question == "log":
-            return ask(port, token, "log", agent=agent, after=0)
-        if question == "offer":
-            return ask(port, token, "offer", agent=agent, wants=[head], haves=[])
+        whole: dict[str, Any] = {"wants": [head], "haves": []}
+        questions: dict[str, dict[str, Any]] = {
+            "hello": {},
+            "head": {"agent": agent},
+            "log": {"agent": agent, "after": 0},
+            "offer": {"agent": agent, **whole},
+            "get": {"agent": agent, **whole, "start": 0},
+            "held": {"agent": agent, "parcel": {**parcel, "id": "cd" * 32}},
+            "put": {"agent": agent, "start": 0, "data": b"KAIPACK?"},
+        }
         if question == "get":
-            told = ask(port, self.tokens["admin"], "offer", agent="mine-bot", wants=[self.heads["mine-bot"]], haves=[])
-            return ask(port, token, "get", agent=agent, wants=[head], haves=[], offer=told.message, start=0)
-        if question == "held":
-            return ask(port, token, "held", agent=agent, parcel={**parcel, "id": "cd" * 32})
+            mine: dict[str, Any] = {"wants": [self.heads["mine-bot"]], "haves": []}
+            questions["get"]["offer"] = ask(port, self.tokens["admin"], "offer", agent="mine-bot", **mine).message
         if question == "put":
-            fresh = {**parcel, "id": time.time_ns().to_bytes(32, "big").hex()}
-            return ask(port, token, "put", agent=agent, parcel=fresh, start=0, data=b"KAIPACK?")
+            questions["put"]["parcel"] = {**parcel, "id": time.time_ns().to_bytes(32, "big").hex()}
+        if question in questions:
+            return ask(port, token, question, **questions[question])
         entry: dict[str, Any] = {"op_id": f"t{time.time_ns()}", "actor": "Eve <eve@example.org>", "reason": "r"}
         moves = {
             "add_snapshot": [[f"refs/heads/{agent}/snapshots/one", None, NOWHERE]],
@@ -122,9 +124,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     over = home.token_add("expired", "admin", expires=1)
     access.change(
         home.opened,
-        lambda rules: access.with_token(
-            access.without_token(rules, over.token), access.replace(over.token, expires_ns=1)
-        ),
+        lambda rules: access.with_token(access.without_token(rules, over.token), replace(over.token, expires_ns=1)),
     )
     tokens["expired"] = over.secret
     gone = home.token_add("revoked", "admin")

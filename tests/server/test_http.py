@@ -380,18 +380,47 @@ def test_the_log_has_a_line_for_each_request(own: Daemon, served: Served) -> Non
     assert len(own.lines(1)) == 1
 
 
+@pytest.mark.parametrize(("options", "client"), [((), "127.0.0.1"), (("--trusted-proxy", "127.0.0.1"), "203.0.113.9")])
+def test_where_a_request_comes_from_says_only_a_proxy_that_is_trusted(
+    served: Served, options: tuple[str, ...], client: str
+) -> None:
+    with daemon(served.path, served.tmp, *options) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.request("POST", PATH, headers={"X-Forwarded-For": "203.0.113.9"})
+        assert connection.getresponse().status == 401
+        connection.close()
+        assert server.lines(1)[0]["client"] == client
+
+
+def test_who_may_what_is_read_each_time_and_what_is_damaged_lets_nobody_in(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    secret = home.token_add("ci", "viewer").secret
+    home.close()
+    file = tmp_path / "home/.kai/access.json"
+    whole = file.read_bytes()
+    with daemon(tmp_path / "home", tmp_path) as server:
+        for data, status in ((whole, 200), (whole[:-20], 422), (b"", 422), (whole, 200)):
+            file.write_bytes(data)
+            answer = ask(server.port, secret, "hello")
+            assert answer.status == status
+            assert str(tmp_path).encode() not in answer.raw
+        file.unlink()
+        assert ask(server.port, secret, "hello").status == 401
+
+
 def test_hostile_words_are_one_line_of_json(own: Daemon, served: Served) -> None:
     raw(own.port, b"GET /%0a{%22status%22:200}%1b[2J HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert [it["path"] for it in own.lines(1)] == ['/\n{"status":200}\x1b[2J']
     assert b"\x1b" not in own.log.read_bytes()
 
 
-def test_a_read_only_home_is_served_and_takes_nothing(served: Served, tmp_path: Path) -> None:
+def test_an_entry_is_made_once_and_names_the_token(served: Served, tmp_path: Path) -> None:
     with daemon(served.path, tmp_path) as server:
         moves = [["refs/heads/bot/snapshots/one", None, b"\x01" * 32]]
         told = ask(server.port, served.maintainer, "head", agent="bot")
         moves[0][2] = told.message["refs"]["refs/heads/bot/current"]
-        entry = {"op_id": "once", "actor": "Eve <eve@example.org>", "reason": "r", "updates": moves, "parcel": None}
+        entry: dict[str, Any] = {"op_id": "once", "actor": "Eve <eve@example.org>", "reason": "r"}
+        entry |= {"updates": moves, "parcel": None}
         first = ask(server.port, served.maintainer, "append", agent="bot", **entry)
         again = ask(server.port, served.maintainer, "append", agent="bot", **entry)
         assert first.message == again.message, "an entry of the same op id is made once"
@@ -458,8 +487,7 @@ def test_many_at_once_are_all_answered(server: Daemon, served: Served) -> None:
     found: list[int] = []
 
     def one() -> None:
-        for _ in range(10):
-            found.append(ask(server.port, served.viewer, "head", agent="bot").status)
+        found.extend([ask(server.port, served.viewer, "head", agent="bot").status for _ in range(10)])
 
     threads = [threading.Thread(target=one) for _ in range(8)]
     for thread in threads:
