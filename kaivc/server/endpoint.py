@@ -57,7 +57,8 @@ class House:
 
     @property
     def home(self) -> OpenHome:
-        """The home, with links as they are noted now."""
+        """The home as it is now, for the thread that asks: a repair may have put another catalog in place."""
+        self._home.catalog.refresh()
         return replace(self._home, local=links.known(self._home.layout))
 
     def endpoint(self, service: Service) -> Endpoint:

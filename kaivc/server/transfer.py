@@ -6,8 +6,10 @@ says: an error is a message too.
 
 from __future__ import annotations
 
+import os
+
 from kaivc import wire
-from kaivc.errors import KaiError, NoSuchPath, TooLarge, TransportError
+from kaivc.errors import KaiError, NoSpace, NoSuchPath, TooLarge, TransportError
 from kaivc.server.endpoint import House, Service
 from kaivc.server.exchange import Exchange
 from kaivc.serving import FarHome
@@ -27,7 +29,7 @@ def service(house: House) -> Service:
         asked = _asked(exchange)
         exchange.message_is_read()
         _note(exchange, asked)
-        _check_size(asked, house.limits.parcel)
+        _check_size(asked, house)
         behind = wire.read_data(exchange.read) if wire.has_data(asked) else iter(())
         told, pieces = wire.answer(FarHome(house.home, exchange.access), asked, behind)
         exchange.pass_over()
@@ -55,14 +57,33 @@ def _note(exchange: Exchange, asked: Fields) -> None:
     exchange.entry.agent = None if exchange.entry.verb == "hello" else asked.name("agent")
 
 
-def _check_size(asked: Fields, most: int) -> None:
+def _check_size(asked: Fields, house: House) -> None:
+    """Raise TooLarge, or NoSpace, for a parcel that would not fit."""
     parcel = asked.part("parcel")
-    if parcel is not None and parcel.number("size") > most:
+    if parcel is None:
+        return
+    size, most = parcel.number("size"), house.limits.parcel
+    if size > most:
         raise TooLarge(
-            f"a parcel of {parcel.number('size')} bytes; the server takes {most}",
+            f"a parcel of {size} bytes; the server takes {most}",
             unchanged="nothing was taken",
             hint="send fewer versions at once, or ask whoever keeps the server for more",
         )
+    disk = os.statvfs(house.home.layout.kai)
+    if _needed(asked, size) > disk.f_bavail * disk.f_frsize:
+        raise NoSpace(
+            f"the server has no room for a parcel of {size} bytes",
+            unchanged="nothing was taken",
+            hint="tell whoever keeps the server",
+        )
+
+
+def _needed(asked: Fields, size: int) -> int:
+    """Bytes of disk that are still to be written: what lands is written once as it comes, and once where it stays."""
+    verb = asked.text("verb", 16)
+    if verb == "put":
+        return 2 * size - asked.number("start")
+    return size if verb == "held" else 0
 
 
 def _frame(error: KaiError) -> bytes:

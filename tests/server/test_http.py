@@ -194,6 +194,26 @@ def test_a_parcel_that_is_too_large_is_refused_before_it_is_sent(served: Served)
         assert not list((served.path / ".kai/incoming").rglob("*.parcel")), "what came is removed"
 
 
+def test_a_parcel_for_which_there_is_no_room_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = open_home(served.path)
+    real = os.statvfs(served.path)
+    parcel = {"id": "ac" * 32, "records": 1, "size": 10 * real.f_frsize}
+    with loopback.served(home.opened) as site:
+        port = int(site.place.rpartition(":")[2])
+        cells: list[tuple[str, dict[str, Any], int, int]] = [
+            ("held", {}, 10, 200),
+            ("held", {}, 9, 507),
+            ("put", {"start": 0, "data": b"x"}, 19, 507),
+            ("put", {"start": 0, "data": b"x"}, 20, 200),
+            ("put", {"start": real.f_frsize, "data": b"x"}, 19, 409),
+        ]
+        for verb, more, blocks, status in cells:
+            small = os.statvfs_result((*real[:4], blocks, *real[5:]))
+            monkeypatch.setattr("os.statvfs", lambda _, found=small: found)
+            assert ask(port, served.maintainer, verb, agent="bot", parcel=parcel, **more).status == status
+    home.close()
+
+
 def test_slow_clients_hold_their_own_share_and_block_nobody(served: Served) -> None:
     with daemon(served.path, served.tmp, "--max-requests", "4") as server:
         parcel = {"id": "aa" * 32, "records": 1, "size": 1000}
@@ -428,6 +448,22 @@ def test_an_entry_is_made_once_and_names_the_token(served: Served, tmp_path: Pat
     entry_made = home.agent("bot").repository.reflog(limit=1)[0]
     assert entry_made.actor.startswith("ci <token-"), "who it was says the token, not the peer"
     home.close()
+
+
+def test_a_repair_beside_it_is_seen(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    commit(home.new("bot"), {"logic.py": b"1"})
+    secret = home.token_add("ci", "viewer").secret
+    home.close()
+    with daemon(tmp_path / "home", tmp_path) as server:
+        assert len(ask(server.port, secret, "head", agent="bot").message["refs"]) == 2
+        for name in ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"):
+            (tmp_path / "home/.kai" / name).unlink(missing_ok=True)
+        assert process("--home", str(tmp_path / "home"), "fsck", "--repair").code == 0
+        home = open_home(tmp_path / "home")
+        commit(home.agent("bot"), {"logic.py": b"2"})
+        home.close()
+        assert len(ask(server.port, secret, "head", agent="bot").message["refs"]) == 3
 
 
 # ---------------------------------------------------------------- TLS
