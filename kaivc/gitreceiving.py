@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from kaivc import landing, making, pktline
-from kaivc.errors import KaiError, PermissionDenied, RefusedArrival, RefusedByRemote
+from kaivc.errors import KaiError, PermissionDenied, RefusedArrival, RefusedByRemote, StorageError
 from kaivc.gitarrival import Limits, take_pack
 from kaivc.gitrefs import Site
 from kaivc.incoming import Incoming, unmeasured
@@ -158,17 +159,29 @@ class _Push:
         repo = self._site.repository(self._agent)
         readable = landing.shown_refs(repo).values() if repo is not None else ()
         arriving = Incoming(home, self._agent, unmeasured(), access.name)
-        with arriving:
-            agent = repo or making.newborn(home, self._agent)
-            offer = take_pack(lines.read, agent, arriving, readable, self._limits)
+        try:
+            with arriving:
+                agent = repo or making.newborn(home, self._agent)
+                offer = take_pack(lines.read, agent, arriving, readable, self._limits)
+        except BaseException:
+            self._forget(arriving)
+            raise
 
         def land() -> str:
             try:
                 return self._land(offer)
             finally:
-                arriving.discard()
+                self._forget(arriving)
 
         return land
+
+    def _forget(self, arriving: Incoming) -> None:
+        """Leave nothing of a pack, nor a directory for an agent that is not there."""
+        arriving.discard()
+        home = self._site.home
+        if home.catalog.agent(self._agent) is None:
+            with suppress(StorageError):  # another push may use it
+                home.vfs.remove_dir(home.layout.incoming(self._agent))
 
     def _land(self, offer: Offer | None) -> str:
         site, access = self._site, self._site.access
@@ -202,8 +215,7 @@ class _Report:
         try:
             land = take(lines)
         except KaiError as error:
-            if not isinstance(error, RefusedArrival):
-                _drain(lines)
+            _drain(lines)
             self._tell(error)
             self._report(_one_line(error.what), [(it.ref, "the pack was not taken") for it in commands])
             return

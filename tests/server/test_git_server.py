@@ -20,6 +20,7 @@ from kaivc.pktline import FLUSH, line
 from tests.engine.homes import copy, make_home, open_home, read, write
 from tests.server.loopback import Site, git, served, token
 from tests.server.packs import BLOB, COMMIT, entry, oid, pack
+from tests.server.test_git_packs import hostile
 
 STATE = random.Random(9).randbytes(200_000)
 CHECKED = ("-c", "transfer.fsckObjects=true")
@@ -266,6 +267,7 @@ def test_a_new_agent_comes_by_plain_git(it: Served) -> None:
         said = git("push", there.url("new"), "current", at=clone, ok=False)
         assert "no version tag names" in said or "tag" in said
     assert third.agents() == ["bot", "idle"]
+    assert not (path / ".kai/incoming/new").exists()
     third.close()
 
 
@@ -412,6 +414,17 @@ def test_a_push_of_what_does_not_come_along(it: Served) -> None:
         answer = post(it, "git-receive-pack", asked(it, "refs/heads/snapshots/x", new) + sent)
         assert b"ng refs/heads/snapshots/x" in answer
         assert it.state() == before
+
+
+def test_hostile_packs_leave_nothing(it: Served) -> None:
+    before = it.state()
+    command = asked(it, "refs/heads/snapshots/x", b"\x44" * it.bot.repository.home.format.width)
+    for which, data in hostile(it.bot.repository.home.format.name).items():
+        answer = post(it, "git-receive-pack", command + data)
+        assert b"unpack " in answer, which
+        assert b"unpack ok" not in answer, which
+        assert b"ng refs/heads/snapshots/x" in answer, which
+        assert it.state() == before, which
 
 
 def asked(it: Served, ref: str, new: bytes) -> bytes:
