@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from kaivc import remotelist
 from kaivc.errors import Diverged, NoSuchAgent, NoVersionYet, RefusedByRemote, RefusedUrl, VersionConflict, WrongFormat
@@ -12,6 +12,7 @@ from kaivc.reencoding import Reencoder
 from kaivc.remotes.base import Context, Push, Sent
 from kaivc.remotes.git import GitRemote, MakePack, Packing
 from kaivc.remotes.git import connect as to_git
+from kaivc.remotes.gitlines import Advertised
 from kaivc.repository import OpenHome, Repository
 from kaivc.storage.gitobjects import FORMATS
 from kaivc.wire import Update
@@ -175,8 +176,8 @@ class _Copy:
             )
 
     def _packing(self, origins: Mapping[bytes, bytes]) -> Packing:
-        def packing(wants: Sequence[bytes], there: Iterable[bytes]) -> MakePack:
-            haves = self._encoder.origins(there).values()
+        def packing(wants: Sequence[bytes], there: Advertised) -> MakePack:
+            haves = self._encoder.origins(there.refs.values()).values()
             rows = self._encoder.pack([origins[other] for other in wants], haves)
             return lambda: self._encoder.written(rows)
 

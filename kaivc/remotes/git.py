@@ -56,7 +56,7 @@ class Way(Protocol):
 
 
 MakePack = Callable[[], Iterator[bytes]]
-Packing = Callable[[Sequence[bytes], Iterable[bytes]], MakePack]
+Packing = Callable[[Sequence[bytes], Advertised], MakePack]
 """Given what is wanted over there and what is there, what makes the pack; anew if it has to be sent again."""
 
 
@@ -239,8 +239,9 @@ class GitRemote:
     def send(self, repo: Repository, push: Push, theirs: Mapping[str, bytes]) -> Sent:
         """Send what is missing there, and ask for the moves; each is made only if its ref is where it is said to be."""
 
-        def packing(wants: Sequence[bytes], there: Iterable[bytes]) -> MakePack:
-            plan = gitpacks.missing(repo, wants, dict.fromkeys([*theirs.values(), *there]))
+        def packing(wants: Sequence[bytes], there: Advertised) -> MakePack:
+            haves = dict.fromkeys([*theirs.values(), *there.refs.values()])
+            plan = gitpacks.missing(repo, wants, haves, thin="no-thin" not in there.can)
             return lambda: gitpacks.write_pack(repo, plan)
 
         return self.send_packed(repo, push, packing)
@@ -290,7 +291,7 @@ class _Sending:
             return Sent(tuple(done))
         commands = [Command(name, it.old, it.new) for name, it in left.items()]
         wants = [it.new for it in left.values() if it.new is not None]
-        make = self._packing(wants, self._there.refs.values()) if wants else lambda: iter(())
+        make = self._packing(wants, self._there) if wants else lambda: iter(())
         read = self._session.ask(lambda: self._request(commands, make))
         refused = gitlines.read_report(read, self._there, self._side)
         said = {left[name].ref: why for name, why in refused.items() if name in left}

@@ -371,6 +371,19 @@ def test_what_is_like_what_is_there_comes_as_a_delta(
     assert three.audit("bot").ok
 
 
+def test_of_a_large_file_travels_what_changed(pair: Pair) -> None:
+    first, second = pair.agents()
+    state = random.Random(5).randbytes(12 << 20)
+    commit(first, {**FILES, "state.bin": state}, bump="minor")
+    assert pair.one.push("bot").size > len(state)
+    at = 7 << 20
+    commit(first, {**FILES, "state.bin": state[:at] + b"changed" + state[at + 4 :]}, bump="minor")
+    assert pair.one.push("bot").size < len(state) // 20
+    require_clean(pair.far)
+    pair.two.pull("bot")
+    assert read(second.workspace) == read(first.workspace)
+
+
 PUSH_300_MIB = """
 import resource, sys
 import kaivc
