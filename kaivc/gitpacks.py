@@ -77,7 +77,7 @@ def write_pack(repo: Repository, plan: PackPlan) -> Iterator[bytes]:
 def write_packs(home: OpenHome, parts: Sequence[tuple[Repository, PackPlan]]) -> Iterator[bytes]:
     """The bytes of one pack of objects of several agents, none of them twice."""
     count = sum(len(plan.rows) for _, plan in parts)
-    return written(home.format, count, chain.from_iterable(starmap(_entries, parts)))
+    return written(home.format, count, chain.from_iterable(starmap(entries, parts)))
 
 
 class Entry(NamedTuple):
@@ -92,10 +92,10 @@ class Entry(NamedTuple):
     base: bytes = b""
 
 
-def written(form: ObjectFormat, count: int, entries: Iterable[Entry]) -> Iterator[bytes]:
+def written(form: ObjectFormat, count: int, listed: Iterable[Entry]) -> Iterator[bytes]:
     """The bytes of a pack of so many entries, with the trailer of a format."""
     digest = form.new()
-    for piece in _gathered(_pieces(count, entries)):
+    for piece in _gathered(_pieces(count, listed)):
         digest.update(piece)
         yield piece
     yield digest.digest()
@@ -117,14 +117,15 @@ def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def _pieces(count: int, entries: Iterable[Entry]) -> Iterator[bytes]:
+def _pieces(count: int, listed: Iterable[Entry]) -> Iterator[bytes]:
     yield struct.pack(">4sII", b"PACK", 2, count)
-    for entry in entries:
+    for entry in listed:
         yield entry_head(REF_DELTA if entry.base else _TYPES[entry.kind], entry.size) + entry.base
         yield from _deflated(entry.content, entry.size)
 
 
-def _entries(repo: Repository, plan: PackPlan) -> Iterator[Entry]:
+def entries(repo: Repository, plan: PackPlan) -> Iterator[Entry]:
+    """The objects of a plan, each to be read before the next is asked for."""
     store = repo.store
     deltas = Deltas(store, plan.bases)
     for start in range(0, len(plan.rows), index.AT_ONCE):

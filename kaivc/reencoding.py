@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from kaivc import gitpacks, parcels
+from kaivc import gitpacks
 from kaivc.errors import ChecksumMismatch
-from kaivc.gitpacks import Entry
+from kaivc.gitpacks import Entry, PackPlan
 from kaivc.names import ObjectId
 from kaivc.records import replace
 from kaivc.repository import Repository
-from kaivc.storage import index, mirrors
+from kaivc.storage import mirrors
 from kaivc.storage.gitobjects import DIRECTORY, Kind, ObjectFormat, encode_commit, encode_tag, encode_tree
-from kaivc.storage.index import ObjectRow
 
 TRAILER = "Kai-Origin"
 NOTED_AT_ONCE = 20_000
@@ -143,26 +142,27 @@ class Reencoder:
 
     # ------------------------------------------------------------ packs
 
-    def pack(self, wants: Iterable[bytes], haves: Iterable[bytes]) -> tuple[ObjectRow, ...]:
-        """What must travel, by the ids here; as ``parcels.plan``."""
-        return gitpacks.plan_of(parcels.rows_missing(self._repo, wants, haves)).rows
+    def written(self, plan: PackPlan) -> Iterator[bytes]:
+        """The bytes of a pack of the objects of a plan, which names them by their ids here, as they are over there."""
+        return gitpacks.written(self.other, len(plan.rows), self._entries(plan))
 
-    def written(self, rows: Sequence[ObjectRow]) -> Iterator[bytes]:
-        """The bytes of a pack of these objects as they are over there."""
-        return gitpacks.written(self.other, len(rows), self._entries(rows))
+    def _entries(self, plan: PackPlan) -> Iterator[Entry]:
+        for row, entry in zip(plan.rows, gitpacks.entries(self._repo, plan), strict=True):
+            if entry.base:
+                yield entry._replace(base=self._id(entry.base))
+            elif entry.kind is Kind.BLOB:
+                yield entry
+            else:
+                oid = ObjectId(row.id)
+                self._learn(oid, entry.kind)
+                data = self._tree_text(oid) if entry.kind is Kind.TREE else self._text(oid)
+                yield Entry(entry.kind, len(data), [data])
 
-    def _entries(self, rows: Sequence[ObjectRow]) -> Iterator[Entry]:
-        for start in range(0, len(rows), index.AT_ONCE):
-            group = rows[start : start + index.AT_ONCE]
-            self._store.look_up(row.id for row in group)
-            for row in group:
-                oid, kind = ObjectId(row.id), gitpacks.kind_of(row)
-                if kind is Kind.BLOB:
-                    yield Entry(kind, row.size, self._store.stream(oid))
-                    continue
-                self._learn(oid, kind)
-                data = self._tree_text(oid) if kind is Kind.TREE else self._text(oid)
-                yield Entry(kind, len(data), [data])
+    def _id(self, blob: bytes) -> bytes:
+        """The other id of a file; one that this pack is of, or that the other side has."""
+        if not self._has(blob):
+            self._blob(ObjectId(blob))
+        return self._known[blob]
 
     def _learn(self, oid: ObjectId, kind: Kind) -> None:
         """Have the ids at hand that an object names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kaivc import remotelist
+from kaivc import gitpacks, remotelist
 from kaivc.errors import Diverged, NoSuchAgent, NoVersionYet, RefusedByRemote, RefusedUrl, VersionConflict, WrongFormat
 from kaivc.names import ObjectId, current_ref, tags_prefix
 from kaivc.records import dataclass
@@ -178,8 +178,9 @@ class _Copy:
     def _packing(self, origins: Mapping[bytes, bytes]) -> Packing:
         def packing(wants: Sequence[bytes], there: Advertised) -> MakePack:
             haves = self._encoder.origins(there.refs.values()).values()
-            rows = self._encoder.pack([origins[other] for other in wants], haves)
-            return lambda: self._encoder.written(rows)
+            thin = "no-thin" not in there.can
+            plan = gitpacks.missing(self._repo, [origins[other] for other in wants], haves, thin=thin)
+            return lambda: self._encoder.written(plan)
 
         return packing
 

@@ -54,6 +54,9 @@ def test_a_copy_has_the_same_files_and_says_what_it_was(formats: tuple[str, str]
     more = home.mirror("hub", there).agents[0]
     assert more.objects == 4  # a blob, a tree, a commit, a tag
     assert more.size < 3000
+    commit(bot, {**FILES, "state.bin": LARGE[:900_000] + b"!" + LARGE[900_000:-5] + b"other"}, bump="minor")
+    assert home.mirror("hub", there).agents[0].size < len(LARGE) // 4  # of a large file what changed
+    require_clean(far)
     bot.rollback("v1.0.0", reason="back")
     assert [it.ref for it in home.mirror("hub", there).agents[0].refs] == ["refs/heads/bot/current"]
     require_clean(far)
