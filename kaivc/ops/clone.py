@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kaivc import remotelist, versions
-from kaivc.errors import NoSuchAgent
+from kaivc.errors import KaiError, NoSuchAgent, NoVersionYet
 from kaivc.names import nearest
 from kaivc.records import dataclass
 from kaivc.remotes.base import Remote
@@ -25,13 +25,14 @@ class ClonedAgent:
 
 @dataclass(frozen=True)
 class Cloned:
-    """A new home."""
+    """A new home; ``empty`` are agents over there that have no version, and so did not come."""
 
     path: str
     remote: str
     url: str
     object_format: str
     agents: tuple[ClonedAgent, ...]
+    empty: tuple[str, ...]
 
 
 def clone(
@@ -51,8 +52,21 @@ def clone(
     object_format = far.object_format
     home = make(object_format)
     remotelist.add(home, remote, url)
-    done = tuple(_bring(home, far, remote, name) for name in (agents or there))
-    return Cloned(home.layout.root, remote, remotelist.shown(url), object_format, done)
+    done: list[ClonedAgent] = []
+    empty: list[str] = []
+    wanted = list(dict.fromkeys(agents or there))
+    for name in wanted:
+        try:
+            done.append(_bring(home, far, remote, name))
+        except NoVersionYet:
+            if agents:
+                raise
+            empty.append(name)
+        except KaiError as error:
+            error.unchanged = f"{home.layout.root} is there, with {len(done)} of {len(wanted)} agents"
+            error.hint = f"{error.hint}; then `kai pull {name} {remote}` there goes on".removeprefix("; then ")
+            raise
+    return Cloned(home.layout.root, remote, remotelist.shown(url), object_format, tuple(done), tuple(empty))
 
 
 def _bring(home: OpenHome, far: Remote, remote: str, name: str) -> ClonedAgent:

@@ -209,9 +209,17 @@ def test_both_moved(far: Far) -> None:
         far.commit(V3, version="1.2.0")
         commit(near.agent("bot"), {**V2, "logic.py": b"mine\n"}, version="1.3.0")
         before = shown(near)
-        with pytest.raises(Diverged):
+        with pytest.raises(Diverged) as told:
             near.pull("bot")
-        assert shown(near) == before
+        after = shown(near)
+        assert after.pop("refs/tags/bot/v1.2.0") == shown(far.home)["refs/tags/bot/v1.2.0"], "theirs can be chosen"
+        assert after == before
+        near.agent("bot").rollback(told.value.facts["there"][:12])  # as it says
+        assert read(near.agent("bot").workspace) == V3
+        assert near.pull("bot").to_version == "v1.2.0"
+        if far.link.writable:
+            near.push("bot")
+            assert shown(far.home) == shown(near)
         whole(near)
 
 
@@ -362,7 +370,7 @@ def test_backups_stay_at_home_unless_named(writable: Far) -> None:
         assert "refs/heads/bot/backups/1" not in far.bot.repository.refs("refs/heads/")
         name = next(ref for ref in bot.repository.refs("refs/heads/") if "/backups/" in ref).split("bot/")[1]
         near.push("bot", refs=[name])
-        number = name.removeprefix("backups/")  # that of an operation here: an undo over there would take it for its own
+        number = name.removeprefix("backups/")  # of an operation here, not there
         there = far.bot.repository.refs("refs/heads/")
         assert f"refs/heads/bot/snapshots/backups-{number}" in there
         assert f"refs/heads/bot/{name}" not in there

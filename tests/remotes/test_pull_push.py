@@ -16,6 +16,7 @@ from kaivc.api import Agent, Home
 from kaivc.errors import (
     AgentBusy,
     Diverged,
+    KaiError,
     NameTaken,
     NoSuchAgent,
     NoSuchRemote,
@@ -131,7 +132,6 @@ def test_what_was_undone_here_is_not_pulled_again(two: Two) -> None:
     with pytest.raises(Diverged):
         two.near.pull("bot")
     assert two.here.current.version == "1.0.1"
-    assert "refs/tags/bot/v2.0.0" not in refs(two.here)
     assert "refs/remotes/origin/tags/bot/v2.0.0" in refs(two.here)
     two.here.rollback("v1.0.2")
     two.whole()
@@ -237,6 +237,32 @@ def test_an_agent_that_was_renamed_or_removed_here_keeps_what_it_has(two: Two) -
     with pytest.raises(NoSuchAgent):
         two.near.push("digest")
     two.whole()
+
+
+def test_an_agent_that_has_no_version_over_there_does_not_come(two: Two, tmp_path: Path) -> None:
+    two.far.new("young")
+    url = two.far.opened.layout.root
+    done = api.clone(url, tmp_path / "new", environ=ENVIRON, clock=Ticking())
+    assert ([it.agent for it in done.agents], done.empty) == (["bot"], ("young",))
+    with pytest.raises(NoVersionYet):
+        two.near.pull("young")
+    assert list(two.near.agents()) == ["bot"]
+    two.whole()
+
+
+def test_a_clone_that_stops_says_how_to_go_on(two: Two, tmp_path: Path) -> None:
+    commit(two.far.new("late"), V1)
+    repo = two.far.agent("late").repository
+    (pack,) = Path(repo.layout.pack_dir("late")).glob("*.pack")
+    pack.write_bytes(pack.read_bytes()[:40])
+    with pytest.raises(KaiError) as told:
+        api.clone(two.far.opened.layout.root, tmp_path / "new", environ=ENVIRON, clock=Ticking())
+    assert "with 1 of 2 agents" in told.value.unchanged
+    assert "`kai pull late origin`" in told.value.hint
+    made = open_home(tmp_path / "new")
+    assert list(made.agents()) == ["bot"]
+    assert made.fsck().findings == ()
+    made.close()
 
 
 # ---------------------------------------------------------------- push

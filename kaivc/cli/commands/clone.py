@@ -66,5 +66,7 @@ def _text(done: Cloned, paint: Paint) -> Iterator[str]:
     for it in done.agents:
         held = f"{render.counted(it.versions, 'version')}, {render.counted(it.objects, 'object')}"
         yield f"{it.agent:<{names}}  {paint('yellow', (it.current or '-').ljust(tags))}  {held}"
+    if done.empty:
+        yield from render.notices([f"without a version, and so not here: {', '.join(done.empty)}"], paint)
     agents = render.counted(len(done.agents), "agent")
     yield f"made a home with {agents} in {escape_path(done.path)}; its remote {done.remote} is {escape(done.url)}"
