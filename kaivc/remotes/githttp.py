@@ -54,7 +54,7 @@ class HttpRepository:
                     raise malformed("another service")
                 return HttpSession(self, service, read_advertised(lines))
             finally:
-                response.release_conn()
+                _let_go(response)
 
     def close(self) -> None:
         """Let go."""
@@ -214,6 +214,14 @@ class HttpSession:
         """Let go; what is still coming is cut."""
         if self._response is not None:
             self._response.close()
+
+
+def _let_go(response: BaseHTTPResponse) -> None:
+    """Keep the connection for the next request if the answer has been read to its end, what marks that included."""
+    if response.read(1):
+        response.close()
+    else:
+        response.release_conn()
 
 
 def exactly(response: BaseHTTPResponse) -> Read:

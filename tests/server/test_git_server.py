@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import random
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -17,7 +19,8 @@ import pytest
 
 from kaivc.api import Agent, Home
 from kaivc.pktline import FLUSH, line
-from tests.engine.homes import copy, make_home, open_home, read, write
+from tests.conftest import ROOT
+from tests.engine.homes import ENVIRON, copy, make_home, open_home, read, write
 from tests.server.loopback import Site, git, served, token
 from tests.server.packs import BLOB, COMMIT, entry, oid, pack
 from tests.server.test_git_packs import hostile
@@ -269,6 +272,29 @@ def test_a_new_agent_comes_by_plain_git(it: Served) -> None:
     assert third.agents() == ["bot", "idle"]
     assert not (path / ".kai/incoming/new").exists()
     third.close()
+
+
+def test_kai_itself_by_gits_protocol(it: Served) -> None:
+    """Both ends of it are ours, on one connection that is kept."""
+    environ = {**ENVIRON, "KAI_TOKEN": it.site.secret, "PYTHONPATH": str(ROOT)}
+
+    def kai(*words: str, at: Path) -> str:
+        command = [sys.executable, "-m", "kaivc", *words, "-c", "chunks.threshold=64KiB"]
+        done = subprocess.run(command, cwd=at, env=environ, check=False, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    kai("clone", it.site.url("bot", ""), "there", at=it.room)
+    there = it.room / "there"
+    assert read(there / "bot/workspace") == files(2)
+    write(there / "bot/workspace", files(6))
+    kai("commit", "bot", "-m", "six", at=there)
+    kai("push", "bot", at=there)
+    assert last(it, "git-receive-pack")["bytes_in"] < len(STATE)
+    assert (it.bot.current.version, read(it.bot.workspace)) == ("1.0.4", files(6))
+    it.bot.rollback("v1.0.0", reason="back")
+    kai("pull", "bot", at=there)
+    assert read(there / "bot/workspace") == files(0)
 
 
 def test_current_moves_back_with_a_lease_only(it: Served) -> None:
