@@ -37,7 +37,7 @@ def follow(
 ) -> Pulled:
     """Bring an agent here as the remote ``name`` has it; one that is not here yet is made.
 
-    Diverged, and only what was fetched is here, if ``current`` moved on both sides. VersionConflict for numbers that
+    Diverged, once versions are adopted, if ``current`` moved on both sides. VersionConflict for numbers that
     are other versions here, once all else is done.
     """
     check_name("agent", agent)
@@ -70,6 +70,8 @@ def _follow(repo: Repository, name: str, fetched: Fetched, why: str, *, live: bo
         done = landing.land(repo, None, arrival, tips, None, live=live)
         backup = f"backups/{done.backup}" if done.backup else None
         seq = done.seq
+    if plan.diverged is not None:
+        raise plan.diverged
     prefix = tags_prefix(repo.name)
     adopted = tuple(ref.removeprefix(prefix) for ref in plan.adopt)
     if fetched.conflicts:
