@@ -177,7 +177,7 @@ def read(path: str, file: BinaryIO) -> Bundle:
         sections.append(section)
     if object_format not in {"sha1", "sha256"} or at != head_at:
         raise _damaged(path, "it holds something else than it says")
-    return Bundle(path, told.text("home"), object_format, tuple(sections), size)
+    return Bundle(path, told.home("home"), object_format, tuple(sections), size)
 
 
 def _section(told: Fields, at: int) -> tuple[Section, int]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Self
 
 from kaivc.errors import ChecksumMismatch, LockTimeout, RefusedArrival, StorageError, TooLarge, UnknownFormat
 from kaivc.repository import OpenHome
-from kaivc.storage import packscan
+from kaivc.storage import index, packscan
 from kaivc.storage.bases import Found
 from kaivc.storage.blocks import Member
 from kaivc.storage.gitobjects import MalformedObject
@@ -256,6 +256,16 @@ class Lent(ObjectStore):
     def have(self, row: ObjectRow) -> None:
         """One more is there."""
         self.rows[row.id] = self._all[row.id] = row
+
+    def without(self, readable: Callable[[bytes], bool]) -> None:
+        """Let those not be seen that the agent has and that are ``readable``: what is here counts, not what came."""
+        known = index.find_all(self.catalog, self.place.agent_id, self.rows)
+        for oid in [oid for oid in known if readable(oid)]:
+            del self.rows[oid]
+
+    def came_unseen(self, oid: bytes) -> bool:
+        """Whether an object came that nobody has checked, or that what is here stands in for."""
+        return oid in self._all and oid not in self.rows
 
     def only(self, wanted: Container[bytes]) -> None:
         """Let only these be seen: nothing leads to the others, and nobody has checked them."""

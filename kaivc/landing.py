@@ -7,7 +7,7 @@ there yet is made of what arrived.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from kaivc import incoming, intents, making, receiving, trees, versions
@@ -36,6 +36,8 @@ from kaivc.repository import OpenHome, Repository
 from kaivc.storage import caches, journal
 from kaivc.storage.journal import Op
 from kaivc.storage.writer import StoreWriter
+
+Readable = Callable[[], Iterable[bytes]]
 
 _BACKUP = re.compile(r"backups/[1-9][0-9]{0,17}\Z")
 
@@ -122,41 +124,60 @@ def land(
     arrived: Incoming | None,
     arrival: Arrival,
     tips: Mapping[str, bytes],
-    readable: Iterable[bytes] | None,
+    readable: Readable | None,
     *,
+    tags: Mapping[str, bytes] | None = None,
     live: bool = False,
 ) -> Arrived:
     """Let the moves of ``arrival`` count.
 
-    ``tips`` are their targets by the agent's own ref names; ``readable`` is what whoever sent them could read here,
-    None where all of it is here and was checked when it came.
+    ``tips`` are their targets by the agent's own ref names; ``readable`` tells, once nobody else moves anything, what
+    whoever sent them can read here, None where all of it is here and was checked when it came. ``tags`` are version
+    tags that are known beside the agent's own.
 
-    LostRace, VersionConflict, AgentBusy and RefusedArrival leave everything as it was.
+    LostRace, VersionConflict, AgentBusy and RefusedArrival leave everything as it was, and so does InvalidName, for an
+    id that another operation has.
     """
+    before = landed_before(repo, arrival)
+    if before is not None:  # what arrived for it is gone, or came again
+        return before
     with opened(repo, arrived, arrival.actor) as (guest, lent), guest.lock():
-        before = landed_before(guest, arrival.op_id)
+        before = landed_before(guest, arrival)
         if before is not None:
             return before
         _expect(guest, arrival.updates)
         if readable is not None:
-            reach = Reach(repo, [*readable])
+            reach = Reach(repo, [*readable()])
             if lent is not None:
                 receiving.check(guest, lent, reach, tips.items())
             _require(lent, reach, tips)
         if current_ref(guest.name) in tips:
-            require_version(guest, ObjectId(tips[current_ref(guest.name)]), tips)
+            require_version(guest, ObjectId(tips[current_ref(guest.name)]), {**(tags or {}), **tips})
         intents.finish(guest)
         return _Lander(guest, lent, arrival, live=live).run()
 
 
-def landed_before(repo: Repository, op_id: str) -> Arrived | None:
-    """What an operation of that id did, if it landed."""
-    seq = journal.op_seq(repo.catalog, repo.id, op_id)
+def landed_before(repo: Repository, arrival: Arrival) -> Arrived | None:
+    """What came of the same arrival, if it landed; InvalidName if its id is that of something else."""
+    seq = journal.op_seq(repo.catalog, repo.id, arrival.op_id)
     if seq is None:
         return None
     moves = journal.reflog_of(repo.catalog, repo.id, seq)
+    moved = {(it.ref, it.new) for it in moves}
+    for update in arrival.updates:
+        if update.new != _old(update) and not any((name, update.new) in moved for name in repo.names_of(update.name)):
+            raise InvalidName(
+                f"operation {arrival.op_id} of {repo.name} was another one: it did not move {update.name} so",
+                unchanged="nothing moved",
+                hint="choose another operation id, or none",
+                op_id=arrival.op_id,
+            )
     backup = next((it.backup for it in moves if it.backup), None)
     return Arrived(seq, journal.op_digest(repo.catalog, repo.id, seq) or b"", backup, 0)
+
+
+def _old(update: RefUpdate) -> ObjectId | None:
+    return update.expect.oid if isinstance(update.expect, Exactly) else None
 
 
 def _expect(repo: Repository, updates: Sequence[RefUpdate]) -> None:
@@ -165,7 +186,7 @@ def _expect(repo: Repository, updates: Sequence[RefUpdate]) -> None:
         found = repo.ref(update.name)
         if update.name.startswith("refs/tags/") and found is not None and update.new not in {None, found}:
             raise _conflict(update, found)
-        wanted = update.expect.oid if isinstance(update.expect, Exactly) else None
+        wanted = _old(update)
         if found == wanted:
             continue
         raise LostRace(

@@ -106,6 +106,8 @@ def check(guest: Repository, lent: Lent, reach: Reach | Nothing, tips: Iterable[
 
     Refs as the agent names them. What came and is led to by none of them is forgotten by ``lent``.
     """
+    if not isinstance(reach, Nothing):
+        lent.without(reach.__contains__)
     for row in lent.rows.values():
         if row.base is not None and row.base not in lent.rows and row.base not in reach:
             raise refused(f"{row.id.hex()} is encoded with {row.base.hex()}, which did not come along")
@@ -220,9 +222,16 @@ def _most(row: ObjectRow) -> int | None:
 
 
 def _fits(lent: Lent, row: ObjectRow) -> bool:
-    """Whether a record can be read here as it is: what it is encoded with must have a place in its chain."""
+    """Whether a record can be read here as it is: what it is encoded with must have a place in its chain.
+
+    A block goes in only with all that is in it, and nothing is encoded with what came unchecked under an id of ours.
+    """
+    if row.within >= 0:
+        return all(member.id in lent.rows for member in lent.members(row))
     if row.base is None:
         return True
+    if lent.came_unseen(row.base):
+        return False
     here = lent.own.link(row.base) if lent.own.find(row.base) is not None else None
     if here is None:
         return row.base in lent.rows

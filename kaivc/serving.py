@@ -177,7 +177,7 @@ class FarHome:
                 done = landing.land_new(self._home, agent, arrived, arrival, tips)
         else:
             repo = self._repository(agent)
-            done = landing.land(repo, arrived, arrival, tips, landing.shown_refs(repo).values())
+            done = landing.land(repo, arrived, arrival, tips, lambda: landing.shown_refs(repo).values())
         return Outcome(done.seq, done.digest, done.backup)
 
     def close(self) -> None:

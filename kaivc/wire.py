@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgpack
 
@@ -34,11 +34,16 @@ MAX_MESSAGE = 32 << 20
 MAX_DATA = 1 << 20
 """Bytes of one frame of data."""
 MAX_IDS = 4096
-"""Ids that one message may name as wanted, or as there."""
+"""Ids that one message may name as there."""
 MAX_UPDATES = 100_000
+MAX_WANTED = 2 * MAX_UPDATES
+"""Ids that one message may name as wanted: all that its refs point at, for who has nothing yet."""
+MAX_PARTS = 1_000_000
+"""Values of one message. A byte of it may be an empty list, which takes 60 in memory."""
 MAX_TEXT = 4096
 
 FRAME = struct.Struct("<cI")
+T = TypeVar("T", list[Any], dict[Any, Any])
 MESSAGE, DATA, END = b"M", b"D", b"E"
 
 
@@ -171,10 +176,17 @@ class Fields:
         """An id or a digest."""
         return _id(self._values.get(key), key)
 
-    def ids(self, key: str) -> tuple[bytes, ...]:
-        """Ids."""
-        found = self._list(key, MAX_IDS)
+    def ids(self, key: str, most: int = MAX_IDS) -> tuple[bytes, ...]:
+        """At most so many ids."""
+        found = self._list(key, most)
         return tuple(_id(it, key) for it in found)
+
+    def home(self, key: str) -> str:
+        """The id of a home."""
+        found = self.text(key, 32)
+        if len(found) != 32 or set(found) - set("0123456789abcdef"):  # noqa: PLR2004 - 128 bits
+            raise malformed(f"{key} is no id of a home")
+        return found
 
     def names(self, key: str) -> tuple[str, ...]:
         """Names of agents."""
@@ -272,10 +284,11 @@ def raise_error(fields: Fields) -> None:
     known = {str(key)[:40]: value for key, value in given.items() if isinstance(value, str | int | bool | None)}
     for taken in ("what", "unchanged", "hint", "self"):
         known.pop(taken, None)
+    hint = fields.text("hint")
     raise kind(
         "the other end says: " + fields.text("what", 64 << 10),
         unchanged=fields.text("unchanged"),
-        hint=fields.text("hint"),
+        hint=f"the other end says: {hint}" if hint else "",
         **known,
     )
 
@@ -363,15 +376,26 @@ def read_message(read: Read) -> Fields:
 
 def decode(data: bytes) -> Fields:
     """The map of a message; raises the error that it tells."""
+    left = MAX_PARTS
+
+    def counted(found: T) -> T:
+        nonlocal left
+        left -= 1 + len(found)
+        if left < 0:
+            raise ValueError("too many values")
+        return found
+
     try:
         values = msgpack.unpackb(
             data,
             strict_map_key=False,
             max_str_len=64 << 10,
             max_bin_len=64,
-            max_array_len=MAX_UPDATES,
+            max_array_len=MAX_WANTED,
             max_map_len=2 * MAX_UPDATES,
             max_ext_len=0,
+            list_hook=counted,
+            object_hook=counted,
         )
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise malformed("a message cannot be read") from error
@@ -437,7 +461,7 @@ class Client:
         object_format = told.text("object_format")
         if object_format not in ("sha1", "sha256"):
             raise malformed("the home has no object format that there is")
-        return Hello(told.text("home"), object_format, told.names("agents"))
+        return Hello(told.home("home"), object_format, told.names("agents"))
 
     def head(self, agent: str) -> Head:
         """Where an agent's log stands."""
@@ -524,12 +548,13 @@ def _log(far: Far, asked: Fields, data: Iterator[bytes]) -> Answer:  # noqa: ARG
 
 
 def _offer(far: Far, asked: Fields, data: Iterator[bytes]) -> Answer:  # noqa: ARG001 - as above
-    return _offer_map(far.offer(asked.name("agent"), asked.ids("wants"), asked.ids("haves"))), None
+    return _offer_map(far.offer(asked.name("agent"), asked.ids("wants", MAX_WANTED), asked.ids("haves"))), None
 
 
 def _get(far: Far, asked: Fields, data: Iterator[bytes]) -> Answer:  # noqa: ARG001 - as above
     offer = read_offer(asked.part("offer") or asked)
-    pieces = far.get(asked.name("agent"), asked.ids("wants"), asked.ids("haves"), offer, asked.number("start"))
+    wants, haves = asked.ids("wants", MAX_WANTED), asked.ids("haves")
+    pieces = far.get(asked.name("agent"), wants, haves, offer, asked.number("start"))
     return {}, pieces
 
 

@@ -16,6 +16,7 @@ from kaivc.errors import (
     InvalidName,
     KaiError,
     NoSuchAgent,
+    NoVersionYet,
     RefusedArrival,
     VersionConflict,
     WrongFormat,
@@ -201,7 +202,7 @@ def fetch(repo: Repository, name: str, remote: Remote, reason: str = "") -> Fetc
         arrival = Arrival("fetch", repo.new_op_id(), home.actor, why, updates)
         tips = {ref: new for ref, _, new in moves}
         if moves:
-            objects = _bring(repo, remote, arrival, tips)
+            objects = _bring(repo, remote, arrival, tips, theirs)
         else:
             landing.land(repo, None, arrival, {}, None)
     note(home, name, remote, head)
@@ -211,20 +212,23 @@ def fetch(repo: Repository, name: str, remote: Remote, reason: str = "") -> Fetc
     return Fetched(repo.name, name, changes, conflicts(repo, theirs), objects, head.seq)
 
 
-def _bring(repo: Repository, remote: Remote, arrival: Arrival, tips: Mapping[str, bytes]) -> int:
-    """Let what is missing arrive, and count; the number of objects."""
+def _bring(
+    repo: Repository, remote: Remote, arrival: Arrival, tips: Mapping[str, bytes], theirs: Mapping[str, bytes]
+) -> int:
+    """Let what is missing arrive, and count; the number of objects. ``theirs`` are all refs over there."""
+
+    def land(there: Sequence[bytes]) -> int:
+        with remote.bring(repo, list(dict.fromkeys(tips.values())), there) as arrived:
+            # A tag that came earlier names what is in force over there as well as one that comes now.
+            done = landing.land(repo, arrived, arrival, tips, lambda: repo.refs("refs/").values(), tags=theirs)
+            arrived.discard()
+        return done.objects
+
     try:
-        return _land(repo, remote, arrival, tips, haves(repo))
+        return land(haves(repo))
     except RefusedArrival:
         # What is here may be cut in another way than over there, so that pieces are missing: all of it is asked for.
-        return _land(repo, remote, arrival, tips, [])
-
-
-def _land(repo: Repository, remote: Remote, arrival: Arrival, tips: Mapping[str, bytes], there: Sequence[bytes]) -> int:
-    with remote.bring(repo, list(dict.fromkeys(tips.values())), there) as arrived:
-        done = landing.land(repo, arrived, arrival, tips, repo.refs("refs/").values())
-        arrived.discard()
-    return done.objects
+        return land([])
 
 
 def _moved_version(repo: Repository, name: str, ref: str, old: bytes, new: bytes) -> VersionConflict:
@@ -276,9 +280,16 @@ def conflict_error(agent: str, remote: str, found: Iterable[Conflict], rest: str
 def make_agent(
     home: OpenHome, name: str, remote: Remote, agent: str, verb: str, why: str, op_id: str | None = None
 ) -> Arrived:
-    """Make an agent of what a remote has of it; NameTaken if something is in its place."""
+    """Make an agent of what a remote has of it; NameTaken if something is in its place, NoVersionYet for nothing."""
     head = look(home, name, remote, agent)
     theirs = {ref: oid for ref, oid in head.refs.items() if landing.may_travel(agent, ref)}
+    if current_ref(agent) not in theirs:
+        raise NoVersionYet(
+            f"agent {agent} has no version yet at {name}",
+            unchanged="nothing was made",
+            hint="it can come once it has one",
+            agent=agent,
+        )
     with making.name_held(home, agent, home.settings.lock_wait):
         making.check_free(home, agent)
         newborn = making.newborn(home, agent)
@@ -299,16 +310,20 @@ def make_agent(
 
 @dataclass(frozen=True)
 class PullPlan:
-    """What a pull would move here: numbers that are adopted, and ``current``, if it moves."""
+    """What a pull would move here: numbers that are adopted, and ``current``, if it moves.
+
+    ``diverged`` says why it cannot: the numbers are adopted all the same, so that either side can be chosen.
+    """
 
     adopt: tuple[str, ...]
     current: ObjectId | None
+    diverged: Diverged | None = None
 
 
 def plan_pull(repo: Repository, name: str) -> PullPlan:
     """Adopt versions that are not here; follow ``current``, as it was just fetched, unless it was moved here since.
 
-    It stands where both last agreed if the remote's was seen there, at its last own move or later. Diverged if both
+    It stands where both last agreed if the remote's was seen there, at its last own move or later. ``diverged`` if both
     stand elsewhere; nothing to follow where only this side moved.
     """
     theirs = tracked_refs(repo, name)
@@ -328,10 +343,14 @@ def plan_pull(repo: Repository, name: str) -> PullPlan:
             return PullPlan(adopt, there)
         if _comes_after(repo, here, there):
             return PullPlan(adopt, None)
-    raise Diverged(
+    return PullPlan(adopt, None, _diverged(repo, name, here, there))
+
+
+def _diverged(repo: Repository, name: str, here: ObjectId, there: ObjectId) -> Diverged:
+    return Diverged(
         f"`current` of {repo.name} is {here.hex()[:12]} here and {there.hex()[:12]} at {name}, and both have moved "
         "since they were last seen to agree",
-        unchanged="what was fetched is here; `current` and versions are as they were",
+        unchanged="`current` is as it was; versions that were not here are",
         hint=f"`kai diff {repo.name}@{here.hex()[:12]} {there.hex()[:12]}`; then "
         f"`kai rollback {repo.name} --to {there.hex()[:12]}` takes theirs, or `kai push {repo.name}` sends yours",
         here=here.hex(),

