@@ -171,13 +171,13 @@ class GitRemote:
     def agents(self) -> tuple[str, ...]:
         """The agents that have a version there."""
         refs = self._look().refs
-        owner = self._owner(refs)
+        owner = self._owner(refs) if gitnames.SHORT_CURRENT in refs else None
         return tuple(sorted({*gitnames.full_agents(refs), *([owner] if owner else [])}))
 
     def _owner(self, refs: Mapping[str, bytes]) -> str | None:
         """The agent that the short names are of; None if there are none, or they are of something else."""
         tag = gitnames.short_tag(refs)
-        if tag is None or gitnames.SHORT_CURRENT not in refs:
+        if tag is None:
             return None
         if tag not in self._owners:
             side = Side(self._context.progress)
@@ -191,9 +191,10 @@ class GitRemote:
         """Whether an agent has the short names there, or would get them."""
         if agent in gitnames.full_agents(refs):
             return False
-        if gitnames.is_taken(refs):
+        if gitnames.short_tag(refs) is not None:
             return self._owner(refs) == agent
-        return not gitnames.full_agents(refs)
+        # Without a tag nothing says whose it is: what was pushed in part goes on, and `current` has its lease.
+        return gitnames.SHORT_CURRENT in refs or not gitnames.full_agents(refs)
 
     def head(self, agent: str) -> Head:
         """The refs of an agent; there is no log."""

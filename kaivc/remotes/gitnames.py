@@ -46,11 +46,6 @@ def short_tag(refs: Mapping[str, bytes]) -> bytes | None:
     return next((oid for ref, oid in sorted(refs.items()) if _SHORT_TAG.match(ref)), None)
 
 
-def is_taken(refs: Mapping[str, bytes]) -> bool:
-    """Whether a short name is in use, by an agent or by something else."""
-    return SHORT_CURRENT in refs or short_tag(refs) is not None
-
-
 def theirs(agent: str, ref: str, *, short: bool) -> str:
     """What a ref of ours is called over there."""
     if not short:

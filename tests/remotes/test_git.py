@@ -259,6 +259,22 @@ def test_where_it_is_not_what_was_refused_is_told_and_the_rest_is_there(pair: Pa
     assert refs(pair.far)["refs/heads/current"] == ours(pair.one, "bot")["refs/heads/current"]
 
 
+@pytest.mark.parametrize("refused_there", ["refs/tags/*", "refs/heads/*"])
+def test_a_push_of_which_a_part_was_refused_goes_on_under_the_same_names(refused_there: str, tmp_path: Path) -> None:
+    far = bare(tmp_path / "far.git")
+    git(far, "config", "receive.advertiseAtomic", "false")
+    githosts.hook(far, "update", f'case "$1" in {refused_there}) exit 1;; esac\n')
+    home = new_home(tmp_path / "one", "sha256", {})
+    commit(home.new("bot"), FILES)
+    home.remote_add("origin", str(far))
+    with pytest.raises(RefusedByRemote):
+        home.push("bot")
+    assert len(refs(far)) == 1
+    (far / "hooks" / "update").unlink()
+    home.push("bot")
+    assert refs(far) == ours(home, "bot")
+
+
 def test_a_limit_of_size_is_told_with_what_to_do(pair: Pair) -> None:
     git(pair.far, "config", "receive.maxInputSize", "100")
     error = refused(pair)
