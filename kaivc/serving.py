@@ -87,6 +87,9 @@ class FarHome:
         repo = self._repository(agent)
         shown = set(landing.shown_refs(repo).values())
         unknown = [oid for oid in wants if oid not in shown]
+        if unknown:  # `current` may have moved on since it was told; what it pointed at is a version still
+            versions = _versions(repo, shown)
+            unknown = [oid for oid in unknown if oid not in versions]
         if unknown:
             raise LostRace(
                 f"{unknown[0].hex()} is nothing that a ref of {agent} points at",
@@ -176,12 +179,17 @@ class FarHome:
                 making.check_free(self._home, agent)
                 done = landing.land_new(self._home, agent, arrived, arrival, tips)
         else:
-            repo = self._repository(agent)
+            repo = self._repository(agent).linked_now()  # this process may have been here for a year
             done = landing.land(repo, arrived, arrival, tips, lambda: landing.shown_refs(repo).values())
         return Outcome(done.seq, done.digest, done.backup)
 
     def close(self) -> None:
         """The home is the caller's."""
+
+
+def _versions(repo: Repository, shown: Iterable[ObjectId]) -> set[ObjectId]:
+    """The commits that tags name."""
+    return {repo.store.tag(oid).target for oid in shown if repo.store.kind(oid) is Kind.TAG}
 
 
 def _known(repo: Repository, shown: set[ObjectId], haves: Iterable[bytes]) -> list[bytes]:

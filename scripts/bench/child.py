@@ -49,6 +49,7 @@ TASKS: dict[str, Callable[[Task], dict[str, Any]]] = {
     "startup": _alone,
     "memory": _alone,
     "growth": _alone,
+    "transfer": _alone,
 }
 
 

@@ -18,7 +18,14 @@ def text(results: Results) -> str:
     """All of it, as Markdown."""
     parts = [_head(results), _goals(results), "![ratios](ratios.svg)\n", "![growth](growth.svg)\n"]
     parts += [_history(results, name) for name in ("W1", "W2", "W3", "W4") if name in results.sections]
-    parts += [_growth(results), _rollback(results), _startup(results), _memory(results), _profiles(results)]
+    parts += [
+        _growth(results),
+        _rollback(results),
+        _startup(results),
+        _memory(results),
+        _transfer(results),
+        _profiles(results),
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -261,6 +268,33 @@ def _memory(results: Results) -> str:
         bound = f"Bound: {found['bound'] / MIB:.0f} MiB."
         parts.append(f"### {what.format(amount)}\n\n{bound}\n\n{table(('', 'peak MiB', 'CPU', 'wall'), rows)}")
     return "## Memory\n\n" + "\n".join(parts) if parts else _failed(results, "memory", "Memory")
+
+
+def _transfer(results: Results) -> str:
+    found = results.alone("transfer")
+    if not found or "failed" in found:
+        return _failed(results, "transfer", "Transfer")
+    parts = []
+    for case, systems in found.items():
+        rows = []
+        for name, steps in systems.items():
+            if "left_out" in steps:
+                rows.append((name, steps["left_out"], NONE, NONE, NONE, NONE))
+            rows += [
+                (
+                    name,
+                    step,
+                    f"{it['sent'] / MIB:,.2f}",
+                    seconds(it["wall"]),
+                    seconds(it["cpu"]),
+                    f"{it['peak'] / MIB:.0f}",
+                )
+                for step, it in steps.items()
+                if step != "left_out"
+            ]
+        heads = ("system", "step", "MiB sent", "wall", "CPU", "peak MiB")
+        parts.append(f"### A state of {case}\n\n{table(heads, rows)}")
+    return "## Transfer\n\n" + "\n".join(parts)
 
 
 def _profiles(results: Results) -> str:

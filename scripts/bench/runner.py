@@ -21,7 +21,7 @@ from scripts.bench.workloads.releases import NoReleases
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PEERS = os.path.join(ROOT, ".bench", "peers", "bin", "python")
 HISTORIES = ("W1", "W2", "W3", "W4")
-ALONE = {"startup": "startup", "rollback": "moves", "memory": "memory", "W5": "growth"}
+ALONE = {"startup": "startup", "rollback": "moves", "memory": "memory", "transfer": "transfer", "W5": "growth"}
 SECTIONS = (*ALONE, *HISTORIES)
 PROFILED = "kai"
 ENOUGH = 5.0

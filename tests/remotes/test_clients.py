@@ -66,7 +66,7 @@ def follow(home: api.Home, agent: str) -> None:
     try:
         home.pull(agent)
     except Diverged as error:
-        home.agent(agent).rollback(error.facts["there"][:16])
+        home.agent(agent).rollback(str(error.facts["there"])[:16])
 
 
 def run(far: Path, carrier: str, clients: int, seconds: float, root: Path) -> tuple[list[dict[str, Any]], float]:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from kaivc import landing
+from kaivc import landing, making
 from kaivc.api import Agent, Home
 from kaivc.errors import (
     Diverged,
@@ -188,6 +189,15 @@ def test_only_what_is_missing_comes(far: Far) -> None:
         whole(near)
 
 
+def test_current_moves_on_between_the_look_and_the_fetch(far: Far) -> None:
+    with closing(far.link.fresh(far / "near", "sha256")) as near, far.link.remote(near) as remote:
+        head = remote.head("bot")
+        far.bot.rollback("v1.0.0")
+        newborn = making.newborn(near.opened, "bot")
+        with remote.bring(newborn, list(head.refs.values()), ()) as arrived:
+            assert arrived.size > len(NOISE), "what it pointed at is a version still"
+
+
 def test_a_pull_follows_a_rollback_and_keeps_what_was_not_saved(far: Far) -> None:
     with closing(far.link.clone(far / "near")) as near:
         far.bot.rollback("v1.0.0")
@@ -214,7 +224,7 @@ def test_both_moved(far: Far) -> None:
         after = shown(near)
         assert after.pop("refs/tags/bot/v1.2.0") == shown(far.home)["refs/tags/bot/v1.2.0"], "theirs can be chosen"
         assert after == before
-        near.agent("bot").rollback(told.value.facts["there"][:12])  # as it says
+        near.agent("bot").rollback(str(told.value.facts["there"])[:12])  # as it says
         assert read(near.agent("bot").workspace) == V3
         assert near.pull("bot").to_version == "v1.2.0"
         if far.link.writable:
@@ -463,9 +473,9 @@ def test_a_number_that_was_taken_over_there(writable: Far) -> None:
         commit(near.agent("bot"), {**V2, "logic.py": b"mine too\n"}, version="1.3.0")
         with pytest.raises(VersionConflict) as told:
             near.push("bot")
-        (conflict,) = told.value.facts["conflicts"]
-        assert conflict["version"] == "v1.2.0"
-        assert conflict["ours"] != conflict["theirs"]
+        said = cast("list[dict[str, str]]", told.value.facts["conflicts"])
+        assert [it["version"] for it in said] == ["v1.2.0"]
+        assert said[0]["ours"] != said[0]["theirs"]
         assert shown(far.home)["refs/tags/bot/v1.3.0"] == shown(near)["refs/tags/bot/v1.3.0"], "that version alone"
         whole(far.home)
 

@@ -144,7 +144,7 @@ def act(verb: str, home: Home) -> None:
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[Path], Line]]]:
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[Path], Line]]:
     """How the next connections are made, to the path that a URL is."""
     wanted: list[Callable[[Path], Line]] = []
 

@@ -49,7 +49,7 @@ def test_a_file_that_lands_while_it_is_opened_is_not_written_to(
         other = Incoming(home.opened, "bot", OFFER)
         other.__enter__()
         real = home.opened.vfs.flock
-        calls = []
+        calls: list[int] = []
 
         def flock(fd: int, **words: bool) -> None:
             if not calls:
