@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Self
 
-from kaivc.errors import ChecksumMismatch, LockTimeout, RefusedArrival, StorageError, TooLarge, UnknownFormat
+from kaivc.errors import ChecksumMismatch, LockTimeout, NoSpace, RefusedArrival, StorageError, TooLarge, UnknownFormat
 from kaivc.repository import OpenHome
 from kaivc.storage import index, packscan
 from kaivc.storage.bases import Found
@@ -76,7 +76,11 @@ class Incoming:
             ) from error
 
     def __exit__(self, *_: object) -> None:
-        self._home.vfs.close(self._fd)
+        try:
+            if not self.size and _is_at(self._fd, self.path):
+                self.discard()  # somebody only asked
+        finally:
+            self._home.vfs.close(self._fd)
 
     @property
     def size(self) -> int:
@@ -87,6 +91,7 @@ class Incoming:
         """Append what arrives, RefusedArrival if it is far more than was announced; how much there is now."""
         most = int(self.parcel.size * ROOM) + SLACK
         there = self.size
+        self._check_room(self.parcel.size - there)
         for piece in pieces:
             there += len(piece)
             if there > most:
@@ -98,6 +103,16 @@ class Incoming:
             self._home.vfs.write(self._fd, piece)
             self._home.progress("receiving", there, max(there, self.parcel.size))
         return there
+
+    def _check_room(self, needed: int) -> None:
+        status = os.statvfs(self.path)
+        free = status.f_bavail * status.f_frsize
+        if needed > free:
+            raise NoSpace(
+                f"{needed} bytes of versions are to come, and {free} are free",
+                unchanged="nothing moved; what had arrived is kept",
+                hint="free some space where the home is, then run the command again",
+            )
 
     def append(self, data: bytes) -> None:
         """Append records that are made here, of what arrives in another form; who makes them bounds them."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import msgpack
 
@@ -433,16 +433,28 @@ def over_pipes(write: Callable[[bytes], object], flush: Callable[[], object], re
         while unread:
             for _ in unread.pop():
                 pass
-        write(pack_message(message))
-        for part in pack_data(data) if data is not None else ():
-            write(part)
-        flush()
+        try:
+            write(pack_message(message))
+            for part in pack_data(data) if data is not None else ():
+                write(part)
+            flush()
+        except TransportError as error:
+            _say_why(read, error)
         told = read_message(read)
         behind = read_data(read)
         unread.append(behind)
         return told, behind
 
     return exchange
+
+
+def _say_why(read: Read, broken: TransportError) -> NoReturn:
+    """Raise what the other end said before it hung up; ``broken`` if that is nothing."""
+    try:
+        read_message(read)
+    except TransportError as error:
+        raise (broken if type(error) is TransportError else error) from None
+    raise broken
 
 
 class Client:

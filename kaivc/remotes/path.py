@@ -9,11 +9,19 @@ from kaivc.serving import FarHome
 from kaivc.wire import Far
 
 
+class _Opened(FarHome):
+    """A home that was opened for this."""
+
+    def close(self) -> None:
+        """Close its catalog."""
+        self._home.catalog.close()
+
+
 def connect(context: Context, path: str) -> HomeRemote:
     """The home at ``path``; NoSuchHome if there is none."""
 
     def far() -> Far:
         home = context.open_home(path)
-        return FarHome(home, UserAccess(home))
+        return _Opened(home, UserAccess(home))
 
     return HomeRemote(context, far)

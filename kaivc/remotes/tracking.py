@@ -15,6 +15,7 @@ from kaivc.errors import (
     ForkedLog,
     InvalidName,
     KaiError,
+    LostRace,
     NoSuchAgent,
     NoVersionYet,
     RefusedArrival,
@@ -45,6 +46,9 @@ from kaivc.storage.chain import read_op
 from kaivc.storage.gitobjects import Kind, MalformedObject
 from kaivc.storage.journal import GENESIS
 from kaivc.wire import MAX_IDS, Head, Update
+
+TRIES = 5
+"""How often it is noted anew what a push moved, if others note at the same time."""
 
 
 @dataclass(frozen=True)
@@ -467,7 +471,17 @@ def _by_number(item: tuple[RefName, ObjectId]) -> tuple[bool, object]:
 
 
 def note_pushed(repo: Repository, name: str, moved: Mapping[str, bytes | None], head: Head) -> None:
-    """Note where the remote's refs are now that a push moved them."""
+    """Note where the remote's refs are now that a push moved them; another command may be noting them as well."""
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            return _note_pushed(repo, name, moved, head)
+        except LostRace:
+            if not left:
+                raise
+    return None
+
+
+def _note_pushed(repo: Repository, name: str, moved: Mapping[str, bytes | None], head: Head) -> None:
     before = tracked_refs(repo, name)
     why = f"push to {name}"
     now = {**head.refs, **{ref: oid for ref, oid in moved.items() if oid is not None}}

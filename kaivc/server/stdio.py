@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from kaivc import wire
-from kaivc.errors import KaiError, TransportError
+from kaivc.errors import KaiError
 from kaivc.wire import Far, Fields
 
 
@@ -15,12 +15,11 @@ def serve(far: Far, source: BinaryIO, sink: BinaryIO) -> None:
     while True:
         try:
             kind, data = _frame(source)
-        except TransportError as error:
+            asked = wire.decode(data) if kind else None
+        except KaiError as error:
             _say(sink, error)
             return
-        if not kind:
-            return
-        if not _answer(far, wire.decode(data), source, sink):
+        if asked is None or not _answer(far, asked, source, sink):
             return
 
 

@@ -87,6 +87,8 @@ class Line:
             raise self._broken()
 
     def _read(self, count: int) -> bytes:
+        if not self._pid:
+            raise TransportError("the line is broken", hint="again")
         data = b""
         some = self._allowed(count)
         while len(data) < some and (part := os.read(self._source, some - len(data))):

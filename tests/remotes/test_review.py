@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -10,11 +13,14 @@ from typing import Any
 import msgpack
 import pytest
 
-from kaivc import api, wire
+from kaivc import api, bundles, wire
 from kaivc.access import UserAccess
 from kaivc.api import Home
-from kaivc.errors import InvalidName, KaiError, RefusedArrival, TransportError
+from kaivc.errors import InvalidName, KaiError, NoSpace, RefusedArrival, TransportError
 from kaivc.names import ObjectId
+from kaivc.remotes import tracking
+from kaivc.repository import Repository
+from kaivc.server import stdio
 from kaivc.serving import FarHome
 from kaivc.storage.gitobjects import SHA256, Kind
 from kaivc.storage.pack import Base, encode_after, encode_block
@@ -193,3 +199,124 @@ def test_a_home_of_no_id_is_none(home: Home) -> None:
 
     with pytest.raises(TransportError):
         loop(Liar(home.opened, UserAccess(home.opened))).hello()
+
+
+# ---------------------------------------------------------------- bundles
+
+
+def test_the_home_of_a_bundle_is_no_path(home: Home, tmp_path: Path) -> None:
+    """Where its logs stood is noted under a name that holds the id of its home."""
+    home.bundle(tmp_path / "bundle")
+    data = (tmp_path / "bundle").read_bytes()
+    evil = b"/../../../aa/bb/../../../../../."
+    assert len(evil) == len(home.opened.id)
+    body = data[: -bundles.DIGEST].replace(home.opened.id.encode(), evil)
+    # The op records hold it as well, in the same number of bytes.
+    (tmp_path / "bundle").write_bytes(body + hashlib.sha256(body).digest())
+    with closing(make_home(tmp_path / "near")) as near:
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(TransportError, match="no id of a home"):
+            near.unbundle(tmp_path / "bundle")
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+# ---------------------------------------------------------------- what stays behind
+
+
+def test_a_home_in_a_directory_is_closed_again(tmp_path: Path) -> None:
+    with closing(make_home(tmp_path / "far")) as far:
+        commit(far.new("bot"), {"logic.py": b"1\n"})
+    api.clone(str(tmp_path / "far"), tmp_path / "near", environ=ENVIRON, clock=Ticking())
+    with closing(open_home(tmp_path / "near")) as near:
+        near.fetch("origin")
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            near.fetch("origin")
+        assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_to_ask_how_much_has_come_leaves_no_file(home: Home) -> None:
+    far = FarHome(home.opened, UserAccess(home.opened))
+    assert far.held(AGENT, wire.Offer("d" * 64, 1, 10)) == 0
+    assert list(Path(home.opened.layout.incoming(AGENT)).iterdir()) == []
+
+
+def test_what_has_no_room_is_not_begun(home: Home) -> None:
+    far = FarHome(home.opened, UserAccess(home.opened))
+    with pytest.raises(NoSpace):
+        far.put(AGENT, wire.Offer("c" * 64, 1, 1 << 62), 0, [b"x"])
+    assert list(Path(home.opened.layout.incoming(AGENT)).iterdir()) == []
+
+
+# ---------------------------------------------------------------- others at the same time
+
+
+def test_a_server_knows_where_a_workspace_was_linked_meanwhile(home: Home, tmp_path: Path) -> None:
+    """It has the home open for as long as it runs."""
+    linked = tmp_path / "elsewhere"
+    linked.mkdir()
+    far = FarHome(home.opened, UserAccess(home.opened))
+    with closing(open_home(tmp_path / "far")) as other:
+        commit(other.new("linked", link=linked), {"logic.py": b"1\n", "state.json": b"{}"})
+    p = Parcel(agent="linked")
+    current = "refs/heads/linked/current"
+    p.move(current, far.head("linked").refs[current], p.version())
+    p.push(home)
+    assert (linked / "logic.py").read_bytes() == b"evil\n"
+
+
+def test_a_push_that_landed_is_noted_whoever_fetches_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(make_home(tmp_path / "far")) as far:
+        commit(far.new("bot"), {"logic.py": b"1\n"})
+    api.clone(str(tmp_path / "far"), tmp_path / "near", environ=ENVIRON, clock=Ticking())
+    with closing(open_home(tmp_path / "near")) as near, closing(open_home(tmp_path / "near")) as other:
+        commit(near.agent("bot"), {"logic.py": b"2\n"})
+        look, looks = tracking.tracked_refs, []
+
+        def slow(repo: Repository, name: str) -> dict[str, ObjectId]:
+            found = look(repo, name)
+            looks.append(name)
+            if len(looks) == 2:  # the push has landed, and is about to be noted
+                other.fetch("origin")
+            return found
+
+        monkeypatch.setattr(tracking, "tracked_refs", slow)
+        assert near.push("bot").applied
+        assert near.fetch("origin").agents[0].changes == ()
+
+
+# ---------------------------------------------------------------- over pipes
+
+
+def test_a_message_that_cannot_be_read_is_answered(home: Home) -> None:
+    sink = io.BytesIO()
+    said = wire.pack(wire.MESSAGE, b"\xc1")
+    stdio.serve(FarHome(home.opened, UserAccess(home.opened)), io.BytesIO(said), sink)
+    with pytest.raises(TransportError, match="cannot be read"):
+        wire.read_message(io.BytesIO(sink.getvalue()).read)
+
+
+def test_why_the_other_side_hung_up_is_told() -> None:
+    """It answers, and reads no more of what is sent: that the pipe is broken says less than the answer."""
+    error = {"code": "E902", "what": "the disk is full", "unchanged": "", "hint": "", "facts": {}}
+    answer = io.BytesIO(wire.pack_message({"error": error}))
+    written = 0
+
+    def write(data: bytes) -> None:
+        nonlocal written
+        written += len(data)
+        if written > 1 << 20:
+            raise TransportError("a broken pipe")
+
+    client = Client(wire.over_pipes(write, lambda: None, answer.read), lambda: None)
+    with pytest.raises(NoSpace, match="the disk is full"):
+        client.put("bot", wire.Offer("a" * 64, 1, 1 << 24), 0, [bytes(1 << 20)] * 16)
+
+
+def test_and_where_nothing_is_told_the_break_is() -> None:
+    def write(data: bytes) -> None:
+        raise TransportError("a broken pipe")
+
+    client = Client(wire.over_pipes(write, lambda: None, io.BytesIO().read), lambda: None)
+    with pytest.raises(TransportError, match="a broken pipe"):
+        client.hello()
