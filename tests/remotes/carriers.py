@@ -129,7 +129,19 @@ def by_http(far: Path) -> Iterator[Link]:
         secret = token(home.opened, "admin")
     port = far.parent / "port"
     listen = f"127.0.0.1:{port.read_text() if port.exists() else 0}"
-    argv = [sys.executable, "-m", "kaivc", "--home", str(far), "--json", "serve", "--listen", listen]
+    argv = [
+        sys.executable,
+        "-m",
+        "kaivc",
+        "--home",
+        str(far),
+        "--json",
+        "serve",
+        "--listen",
+        listen,
+        "--max-requests",
+        "64",
+    ]
     log = far.parent / "access.log"
     environ = {**ENVIRON, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([*argv, "--access-log", str(log)], env=environ, stdout=subprocess.PIPE) as process:

@@ -32,6 +32,7 @@ from kaivc.server import stdio
 from kaivc.serving import FarHome
 from kaivc.wire import Client, Far
 from tests.engine.homes import ENVIRON, commit, copy, make_home, open_home, read, remove
+from tests.engine.test_kill import Cut, in_child
 from tests.remotes.carriers import by_pipes
 
 CUTS, IN_CI = 50, 12
@@ -259,6 +260,28 @@ def test_a_broken_line_is_taken_up_by_itself(pair: Homes, lines: list[Callable[[
     assert len(made) == 3
     assert [shown(pair.far), shown(pair.near)] == pair.after
     assert sum(it.there + it.back for it in made) < pair.size + 3 * SLACK
+
+
+def test_a_client_that_is_killed(pair: Homes, lines: list[Callable[[Path], Line]]) -> None:
+    """At any of its writes; the next time it goes on from there."""
+    lines[:] = [lambda far: Line(far, -1, kill=False)]
+
+    def run_with(vfs: Cut) -> None:
+        with closing(open_home(pair.near, vfs)) as home:
+            act(pair.verb, home)
+
+    pair.reset()
+    whole_run = Cut(0)
+    run_with(whole_run)
+    for at in random.Random(SEED).sample(range(1, whole_run.count), min(8, whole_run.count - 1)):
+        pair.reset()
+        cut = Cut(at)
+        assert in_child(lambda vfs=cut: run_with(vfs)) == signal.SIGKILL  # type: ignore[misc]
+        for home in (pair.far, pair.near):
+            check(home)
+        run_with(Cut(0))
+        assert [shown(pair.far), shown(pair.near)] == pair.after, f"killed at write {at}"
+        assert not list(pair.root.glob("[fn]*r/.kai/incoming/*/*"))
 
 
 CUTTER = """
