@@ -40,7 +40,7 @@ def test_a_mistyped_path_is_e314_with_the_nearest(kai: Kai, home: Path) -> None:
 
 def test_a_mistyped_command_or_option_is_usage_with_the_nearest(kai: Kai, home: Path) -> None:
     done = kai("rolback", "bot")
-    assert (done.code, done.err) == (2, "kai: there is no command 'rolback'\n  did you mean rollback?\n")
+    assert (done.code, done.err) == (2, "kai: there is no command 'rolback'\n  did you mean rollback, role?\n")
     done = kai("rollback", "bot", "--reson", "x")
     assert done.code == 2
     assert done.err.startswith("kai: no such option: --reson\n  did you mean --reason")

@@ -123,7 +123,8 @@ def test_each_form_of_a_revision_is_understood(form: str, top: Path, kai: Kai, m
 
 
 def test_no_example_leaves_its_directory() -> None:
-    assert [line for line in LINES if re.search(r"(^|[\s=>'\"])[/~]|\.\./\.\.", command(line))] == []
+    typed = [command(line).replace("/dev/null", "") for line in LINES]
+    assert [line for line in typed if re.search(r"(^|[\s=>'\"])[/~]|\.\./\.\.", line)] == []
 
 
 def test_the_remark_tells_the_code() -> None:
