@@ -86,8 +86,22 @@ class HomeRemote:
         return self._again(lambda far: far.head(agent))
 
     def log(self, agent: str, after: int) -> Iterator[bytes]:
-        """The op records behind a number."""
-        return self._at().log(agent, after)
+        """The op records behind a number; after a broken connection, those behind the last one that came."""
+        records: Iterator[bytes] | None = None
+
+        def following(far: Far) -> bytes | None:
+            nonlocal records
+            if records is None:
+                records = far.log(agent, after)
+            try:
+                return next(records, None)
+            except TransportError:
+                records = None
+                raise
+
+        while (record := self._again(following)) is not None:
+            after += 1
+            yield record
 
     @contextmanager
     def bring(self, repo: Repository, wants: Sequence[bytes], haves: Sequence[bytes]) -> Iterator[Incoming]:

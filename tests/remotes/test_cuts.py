@@ -30,6 +30,7 @@ from kaivc.remotes.base import Context
 from kaivc.remotes.homes import HomeRemote
 from kaivc.server import stdio
 from kaivc.serving import FarHome
+from kaivc.storage import oplog
 from kaivc.wire import Client, Far
 from tests.engine.homes import ENVIRON, commit, copy, make_home, open_home, read, remove
 from tests.engine.test_kill import Cut, in_child
@@ -260,6 +261,26 @@ def test_a_broken_line_is_taken_up_by_itself(pair: Homes, lines: list[Callable[[
     assert len(made) == 3
     assert [shown(pair.far), shown(pair.near)] == pair.after
     assert sum(it.there + it.back for it in made) < pair.size + 3 * SLACK
+
+
+def test_a_broken_log_is_read_on(pair: Homes, lines: list[Callable[[Path], Line]]) -> None:
+    homes.TRIES = 5  # put back by ``lines``
+    pair.reset()
+    made: list[Line] = []
+
+    def make(far: Path) -> Line:
+        made.append(Line(far, 700 if len(made) < 2 else -1, kill=True))
+        return made[-1]
+
+    with closing(open_home(pair.far)) as far:
+        for number in range(6):
+            far.agent("bot").commit(version=f"7.{number}.0", allow_empty=True)
+        wanted = list(oplog.records(far.opened.repository("bot").store, 0))
+    with closing(open_home(pair.near)) as near:
+        remote = HomeRemote(near._context(lambda text, secret: None), lambda: make(pair.far).far())
+        assert list(remote.log("bot", 0)) == wanted
+        remote.close()
+    assert len(made) == 3
 
 
 def test_a_client_that_is_killed(pair: Homes, lines: list[Callable[[Path], Line]]) -> None:
