@@ -147,7 +147,8 @@ def land(
             return before
         _expect(guest, arrival.updates)
         if readable is not None:
-            reach = Reach(repo, [*readable()])
+            # Most of what need not come lies next to what is in force.
+            reach = Reach(repo, sorted(readable(), key=lambda oid: oid != guest.current))
             if lent is not None:
                 receiving.check(guest, lent, reach, tips.items())
             _require(lent, reach, tips)

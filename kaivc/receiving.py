@@ -29,7 +29,7 @@ SHOWN = 3
 
 
 class Reach:
-    """What some refs of an agent reach, followed only as far as it is asked for, newest first."""
+    """What some refs of an agent reach, followed only as far as it is asked for, the first of them first."""
 
     def __init__(self, repo: Repository, tips: Iterable[bytes]) -> None:
         self._repo = repo
@@ -38,22 +38,22 @@ class Reach:
         self._chunks: set[bytes] = set()
         self._todo: deque[bytes] = deque(tips)
 
-    def prefer(self, tips: Iterable[bytes]) -> None:
-        """Look at these first, if they are reached at all: most of what is asked for lies next to them."""
-        wanted = [oid for oid in tips if self.has(oid, Kind.COMMIT)]
-        for oid in wanted:
-            self._tree(self._store.commit(ObjectId(oid)).tree)
-
     def has(self, oid: bytes, kind: Kind) -> bool:
         """Whether an object of that kind is reached."""
-        while oid not in self._kinds and self._todo:
-            self._next()
+        if oid not in self._kinds and self._may_come(oid):
+            while oid not in self._kinds and self._todo:
+                self._next()
         return self._kinds.get(oid) is kind
 
     def __contains__(self, oid: bytes) -> bool:
-        while oid not in self._kinds and oid not in self._chunks and self._todo:
-            self._next()
+        if oid not in self._kinds and oid not in self._chunks and self._may_come(oid):
+            while oid not in self._kinds and oid not in self._chunks and self._todo:
+                self._next()
         return oid in self._kinds or oid in self._chunks
+
+    def _may_come(self, oid: bytes) -> bool:
+        """Whether to go on: most of what is asked for is new, and not here at all."""
+        return bool(self._todo) and self._store.find(oid) is not None
 
     def _next(self) -> None:
         oid = ObjectId(self._todo.popleft())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from kaivc import landing, making, parcels
+from kaivc import landing, making, parcels, versions
 from kaivc.errors import LostRace, NoSuchAgent, PermissionDenied
 from kaivc.incoming import Incoming
 from kaivc.landing import Arrival
@@ -147,6 +147,7 @@ class FarHome:
         """Make the next log entry, or none."""
         check_name("agent", agent)
         check_op_id(entry.op_id)
+        versions.check_notes(entry.reason)
         actor = self._access.actor(entry.actor)
         self._access.require(agent, acts_of(agent, entry.updates))
         for update in entry.updates:

@@ -230,9 +230,12 @@ def _bring(
 
     try:
         return land(haves(repo))
-    except RefusedArrival:
+    except RefusedArrival as refused:
         # What is here may be cut in another way than over there, so that pieces are missing: all of it is asked for.
-        return land([])
+        try:
+            return land([])
+        except LostRace:  # a bundle holds no more than it does
+            raise refused from None
 
 
 def _moved_version(repo: Repository, name: str, ref: str, old: bytes, new: bytes) -> VersionConflict:

@@ -62,7 +62,7 @@ def test_a_parcel_that_is_right_lands(home: Home) -> None:
     parcel.push(home)
     assert bot.current.version == "6.6.6"
     assert (bot.workspace / "logic.py").read_bytes() == b"evil\n"
-    assert home.fsck().findings == ()
+    assert home.fsck().all == ()
 
 
 def test_and_so_does_one_that_makes_an_agent(home: Home) -> None:
@@ -70,7 +70,7 @@ def test_and_so_does_one_that_makes_an_agent(home: Home) -> None:
     parcel.move("refs/heads/new/current", None, parcel.version())
     parcel.push(home)
     assert (home.agent("new").workspace / "logic.py").read_bytes() == b"evil\n"
-    assert home.fsck().findings == ()
+    assert home.fsck().all == ()
 
 
 # ---------------------------------------------------------------- objects
@@ -632,7 +632,7 @@ def test_a_move_that_may_not_be_moves_nothing(home: Home, which: str) -> None:
         parcel.push(home)
     assert refs(home) == before
     assert home.agent(AGENT).repository.row().op_head == head
-    assert home.fsck().findings == ()
+    assert home.fsck().all == ()
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "", ".kai", "UPPER", "nul", "x" * 80, "a\n"])
@@ -692,7 +692,7 @@ def test_what_nothing_leads_to_is_not_kept(home: Home) -> None:
     extra = parcel.blob(b"a stowaway")
     parcel.push(home)
     assert home.agent(AGENT).repository.store.find(extra) is None
-    assert home.fsck().findings == ()
+    assert home.fsck().all == ()
 
 
 def test_the_same_entry_again_is_not_made_again(home: Home) -> None:

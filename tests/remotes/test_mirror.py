@@ -86,7 +86,7 @@ def test_two_homes_make_the_same_copy_and_a_lost_map_changes_nothing(tmp_path: P
     with one.opened.catalog.transaction() as db:
         db.execute("DROP TABLE mirrors")
     assert not one.mirror("hub", "sha1").agents[0].refs
-    assert not open_home(tmp_path / "one").fsck().findings
+    assert not open_home(tmp_path / "one").fsck().all
 
 
 def test_ids_are_those_that_git_gives_the_same_files(tmp_path: Path) -> None:

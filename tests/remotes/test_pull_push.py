@@ -51,7 +51,7 @@ class Two:
     def whole(self) -> None:
         """Nothing is wrong on either side."""
         for home in (self.far, self.near):
-            assert home.fsck().findings == ()
+            assert home.fsck().all == ()
             assert home.audit().ok
 
 
@@ -261,7 +261,7 @@ def test_a_clone_that_stops_says_how_to_go_on(two: Two, tmp_path: Path) -> None:
     assert "`kai pull late origin`" in told.value.hint
     made = open_home(tmp_path / "new")
     assert list(made.agents()) == ["bot"]
-    assert made.fsck().findings == ()
+    assert made.fsck().all == ()
     made.close()
 
 

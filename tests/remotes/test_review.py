@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from kaivc import api, bundles, wire
+from kaivc import api, bundles, receiving, wire
 from kaivc.access import UserAccess
 from kaivc.api import Home
 from kaivc.errors import InvalidName, KaiError, NoSpace, RefusedArrival, TransportError
@@ -64,7 +64,7 @@ def test_a_forged_base_does_not_spoil_what_is_encoded_with_it(home: Home) -> Non
     p.version(p.tree((b"100644", b"x", oid)))
     p.push(home)
     home.opened.repository(AGENT).store.check(ObjectId(oid))
-    assert home.fsck().findings == ()
+    assert home.fsck().all == ()
 
 
 def test_what_came_does_not_stand_in_for_what_is_here(home: Home) -> None:
@@ -91,7 +91,7 @@ def test_of_a_block_only_what_was_checked_is_kept(home: Home) -> None:
     p.records.append(encode_block([(Kind.BLOB, mine, good), (Kind.BLOB, forged, other)], 3))
     p.version(p.tree((b"100644", b"logic.py", mine)))
     p.push(home)
-    assert home.fsck().findings == ()
+    assert home.fsck().all == ()
     for pack in Path(home.opened.layout.packs).rglob("*"):
         assert not pack.is_file() or bytes(forged).hex() not in pack.read_bytes().hex()
 
@@ -149,7 +149,7 @@ def test_a_version_that_was_only_fetched_may_be_in_force_over_there(tmp_path: Pa
             assert [it.ref for it in fetched.changes] == ["refs/heads/bot/current"]
             near.pull("bot")
             assert near.agent("bot").current.version == "1.0.1"
-            assert near.fsck().findings == ()
+            assert near.fsck().all == ()
 
 
 # ---------------------------------------------------------------- messages
@@ -320,3 +320,55 @@ def test_and_where_nothing_is_told_the_break_is() -> None:
     client = Client(wire.over_pipes(write, lambda: None, io.BytesIO().read), lambda: None)
     with pytest.raises(TransportError, match="a broken pipe"):
         client.hello()
+
+
+# ---------------------------------------------------------------- what stands in nobody's way
+
+
+def test_a_damaged_old_version_does_not_stop_what_builds_on_new_ones(tmp_path: Path) -> None:
+    """What is new is not looked for in all that is old, and what is old is looked for next to what is in force."""
+    with closing(make_home(tmp_path / "far")) as far:
+        bot = far.new("bot")
+        commit(bot, {"logic.py": b"1\n", "old/file": b"only in the first"})
+        repo = bot.repository
+        assert repo.current is not None
+        tree = repo.store.commit(repo.current).tree
+        row = repo.store.find(tree)
+        assert row is not None
+        commit(bot, {"logic.py": b"2\n"})
+        api.clone(str(tmp_path / "far"), tmp_path / "near", environ=ENVIRON, clock=Ticking())
+        (pack,) = Path(far.opened.layout.packs, "bot").glob("*.pack")
+        with pack.open("r+b") as file:
+            file.seek(row.offset + row.length - 20)
+            file.write(b"XXXX")
+    with closing(open_home(tmp_path / "near")) as near:
+        commit(near.agent("bot"), {"logic.py": b"3\n", "new/file": b"new"})
+        assert near.push("bot").applied
+    with closing(open_home(tmp_path / "far")) as far:
+        assert far.agent("bot").current.version == "1.0.2"
+        assert far.fsck().all, "and the damage is said as ever"
+
+
+def test_what_was_refused_is_said_even_if_all_of_it_cannot_be_had(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle that builds on another holds no more than it does."""
+    bot = home.agent(AGENT)
+    with closing(make_home(home.opened.layout.root + "-near")) as near:  # type: ignore[arg-type]
+        home.bundle(near.opened.layout.root + "/one")
+        near.unbundle(near.opened.layout.root + "/one")
+        commit(bot, {"logic.py": b"three\n", "state.json": b"{}"})
+        home.bundle(near.opened.layout.root + "/two", since="v1.0.1")
+
+        def refuse(*_: object) -> None:
+            raise RefusedArrival("it is bad")
+
+        monkeypatch.setattr(receiving, "check", refuse)
+        with pytest.raises(RefusedArrival, match="it is bad"):
+            near.unbundle(near.opened.layout.root + "/two")
+
+
+def test_a_reason_is_what_a_log_can_hold(home: Home) -> None:
+    far = FarHome(home.opened, UserAccess(home.opened))
+    p = Parcel()
+    p.version()
+    with pytest.raises(InvalidName, match="NUL"):
+        far.append(AGENT, Entry("op", "Eve <eve@example.org>", "a\0b", tuple(p.moves), None))
