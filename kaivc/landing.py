@@ -149,8 +149,8 @@ def land(
         if readable is not None:
             # Most of what need not come lies next to what is in force.
             reach = Reach(repo, sorted(readable(), key=lambda oid: oid != guest.current))
-            if lent is not None:
-                receiving.check(guest, lent, reach, tips.items())
+            # What is named is looked at even if nothing came along: a tag's name, and what kind of object it is.
+            receiving.check(guest, lent or Lent(repo.store, "", {}), reach, tips.items())
             _require(lent, reach, tips)
         if current_ref(guest.name) in tips:
             require_version(guest, ObjectId(tips[current_ref(guest.name)]), {**(tags or {}), **tips})

@@ -24,7 +24,7 @@ from kaivc.server import stdio
 from kaivc.serving import FarHome
 from kaivc.storage.gitobjects import SHA256, Kind
 from kaivc.storage.pack import Base, encode_after, encode_block
-from kaivc.wire import Client, Entry, Far, Fields
+from kaivc.wire import Client, Entry, Far, Fields, Update
 from tests.engine.homes import ENVIRON, Ticking, commit, copy, make_home, open_home
 from tests.remotes.parcels import AGENT, Parcel, everything, make, message
 
@@ -372,3 +372,32 @@ def test_a_reason_is_what_a_log_can_hold(home: Home) -> None:
     p.version()
     with pytest.raises(InvalidName, match="NUL"):
         far.append(AGENT, Entry("op", "Eve <eve@example.org>", "a\0b", tuple(p.moves), None))
+
+
+@pytest.mark.parametrize("ref", ["refs/tags/bot/v9.9.9", "refs/heads/bot/snapshots/one", "refs/heads/bot/current"])
+@pytest.mark.parametrize("what", ["tag", "tree", "blob", "backup"])
+def test_what_is_here_is_not_named_as_what_it_is_not(home: Home, ref: str, what: str) -> None:
+    """Nothing comes along, so that nothing is hashed: the moves are looked at all the same."""
+    repo = home.agent(AGENT).repository
+    refs = repo.refs("refs/")
+    assert repo.current is not None
+    tree = repo.store.commit(repo.current).tree
+    oid = {
+        "tag": refs["refs/tags/bot/v1.0.0"],  # type: ignore[index]
+        "tree": tree,
+        "blob": repo.store.tree(tree)[0][1].oid,
+        "backup": next(oid for name, oid in refs.items() if "/backups/" in name),
+    }[what]
+    far = FarHome(home.opened, UserAccess(home.opened))
+    old = refs.get(ref)  # type: ignore[call-overload]
+    with pytest.raises(RefusedArrival):
+        far.append(AGENT, Entry("op", "Eve <eve@example.org>", "evil", (Update(ref, old, oid),), None))
+    assert repo.refs("refs/") == refs
+
+
+def test_what_is_here_may_be_named_anew(home: Home) -> None:
+    far = FarHome(home.opened, UserAccess(home.opened))
+    refs = far.head(AGENT).refs
+    updates = (Update("refs/heads/bot/snapshots/one", None, refs[f"refs/heads/{AGENT}/current"]),)
+    far.append(AGENT, Entry("op", "Eve <eve@example.org>", "good", updates, None))
+    assert home.fsck().all == ()
