@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from kaivc import intents, keeping, revisions, trees, versions
 from kaivc.errors import InvalidName, NoSuchRevision, VersionTaken
 from kaivc.names import (
@@ -12,12 +14,13 @@ from kaivc.names import (
     Version,
     check_op_id,
     current_ref,
+    tag_name,
     version_ref,
     withdrawn_ref,
 )
 from kaivc.records import dataclass
 from kaivc.repository import Repository
-from kaivc.storage import caches
+from kaivc.storage import caches, journal
 from kaivc.storage.journal import Op
 from kaivc.storage.writer import StoreWriter
 from kaivc.versions import AgentVersion, Draft
@@ -59,9 +62,50 @@ def renumber(
     wanted = Version.parse(to) if to is not None else None
     with repo.lock():
         intents.finish(repo)
+        done = _landed_before(repo, rev, op_id)
+        if done is not None:
+            return done
         old = _version(repo, rev)
         number = versions.choose_number(repo, wanted, bump, versions.highest(repo))
         return _renumber(repo, old, number, reason, op_id)
+
+
+def _landed_before(repo: Repository, rev: str, op_id: str | None) -> Renumbered | None:
+    """What the operation of that id did, if it landed; InvalidName if that was something else."""
+    seq = journal.op_seq(repo.catalog, repo.id, op_id) if op_id is not None else None
+    if seq is None or op_id is None:
+        return None
+    moves = journal.reflog_of(repo.catalog, repo.id, seq)
+    tags = [it for it in moves if tag_name(it.ref) is not None and it.ref.startswith("refs/tags/")]
+    made = next((it for it in tags if it.new is not None), None)
+    gone = next((it for it in tags if it.old is not None), None)
+    former = gone.ref.rsplit("/", 1)[1] if gone is not None else ""
+    if made is None or gone is None or made.new is None or gone.old is None or _is_other(rev, former):
+        raise InvalidName(
+            f"operation {op_id} of {repo.name} was another one",
+            unchanged="nothing moved",
+            hint="choose another operation id, or none",
+            op_id=op_id,
+        )
+    was, now = repo.store.tag(gone.old), repo.store.tag(made.new)
+    return Renumbered(
+        repo.name,
+        former.removeprefix("v"),
+        was.target.hex(),
+        made.ref.rsplit("/", 1)[1].removeprefix("v"),
+        now.target.hex(),
+        withdrawn_ref(repo.name, Version.parse(former)),
+        any(it.ref in repo.names_of(current_ref(repo.name)) for it in moves),
+        op_id,
+        seq,
+    )
+
+
+def _is_other(rev: str, number: str) -> bool:
+    """Whether a revision is the number of another version; other words may have meant any."""
+    with suppress(InvalidName):
+        return Version.parse(rev) != Version.parse(number)
+    return False
 
 
 def _version(repo: Repository, rev: str) -> AgentVersion:

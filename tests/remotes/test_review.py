@@ -401,3 +401,18 @@ def test_what_is_here_may_be_named_anew(home: Home) -> None:
     updates = (Update("refs/heads/bot/snapshots/one", None, refs[f"refs/heads/{AGENT}/current"]),)
     far.append(AGENT, Entry("op", "Eve <eve@example.org>", "good", updates, None))
     assert home.fsck().all == ()
+
+
+# ---------------------------------------------------------------- renumber
+
+
+def test_a_renumbering_that_is_repeated_is_done_once(home: Home) -> None:
+    bot = home.agent(AGENT)
+    first = bot.renumber("v1.0.1", op_id="once")
+    assert bot.renumber("v1.0.1", op_id="once") == bot.renumber("current", op_id="once") == first
+    assert bot.current.version == first.version
+    with pytest.raises(InvalidName, match="another"):
+        bot.renumber("v1.0.0", op_id="once")
+    commit(bot, {"logic.py": b"x\n"}, op_id="made")
+    with pytest.raises(InvalidName, match="another"):
+        bot.renumber("v1.0.0", op_id="made")
