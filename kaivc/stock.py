@@ -93,9 +93,7 @@ class Stock:
         """What is reachable from some refs and cannot be had: by id, the kind that it must be and a ref it is under."""
         missing: dict[bytes, tuple[int, str]] = {}
         seen: set[bytes] = set()
-        todo = [
-            (oid, int(Kind.COMMIT if tag_name(name) is None else Kind.TAG), name) for name, oid in refs.items()
-        ]
+        todo = [(oid, int(Kind.COMMIT if tag_name(name) is None else Kind.TAG), name) for name, oid in refs.items()]
         while todo:
             oid, kind, ref = todo.pop()
             if oid in seen:

@@ -12,7 +12,7 @@ AT_ONCE = 256
 
 
 def records(store: ObjectStore, after: int) -> Iterator[bytes]:
-    """The op records behind number ``after``, oldest first; ChecksumMismatch for one that is not what its digest says."""
+    """The op records behind number ``after``, oldest first; ChecksumMismatch for one that its digest does not fit."""
     agent = store.place.agent_id
     while rows := journal.ops_behind(store.catalog, agent, after, AT_ONCE):
         for row in rows:

@@ -119,7 +119,7 @@ FLOORS = (
     ),
     Floor("sockets", ("diff", "remotes", "sandboxes", "environments", "trust"), Own.SOCKET),
     Floor("verbs", ("ops",), Own.NEVER),
-    Floor("doors", ("", "__main__", "api", "cli", "server"), Own.ANY),
+    Floor("doors", ("", "__main__", "opening", "agent", "api", "cli", "server"), Own.ANY),
 )
 
 DOORS = len(FLOORS) - 1
@@ -137,7 +137,9 @@ class Socket:
 
 
 SOCKETS = {
-    "remotes": Socket(parts=("base", "homes", "tracking", "following", "credentials", "gitlines", "gitpipes", "githttp", "gitnames")),
+    "remotes": Socket(
+        parts=("base", "homes", "tracking", "following", "credentials", "gitlines", "gitpipes", "githttp", "gitnames")
+    ),
     "diff": Socket(parts=("model", "quoting", "myers", "matching"), joins=("patch",)),
     "sandboxes": Socket(
         parts=(

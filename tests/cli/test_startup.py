@@ -22,9 +22,11 @@ DOOR = """
 """
 
 COMMON = """
-    kaivc.api kaivc.capture kaivc.cli.app kaivc.cli.arguments kaivc.cli.commands kaivc.cli.escape kaivc.cli.failures
+    kaivc.agent kaivc.api kaivc.capture kaivc.cli.app kaivc.cli.arguments kaivc.cli.commands kaivc.cli.escape
+    kaivc.cli.failures
     kaivc.cli.invocation kaivc.cli.plain kaivc.cli.progress kaivc.cli.render kaivc.cli.terminal kaivc.dirtree
     kaivc.errors kaivc.fields kaivc.ignore kaivc.layout kaivc.leases kaivc.links kaivc.manifest kaivc.names
+    kaivc.opening
     kaivc.ops kaivc.patterns kaivc.plans kaivc.ports kaivc.reading kaivc.records kaivc.refs kaivc.repository
     kaivc.roots kaivc.settings kaivc.sinks kaivc.sqlitefiles kaivc.standing kaivc.storage kaivc.storage.bases
     kaivc.storage.blocks kaivc.storage.caches kaivc.storage.catalog kaivc.storage.chunking kaivc.storage.compression

@@ -1,8 +1,8 @@
 """What a terminal gets: colours, escapes, a choice, progress; and a reader that leaves early."""
 
+import re
 import signal
 import subprocess
-import re
 import time
 from pathlib import Path
 
