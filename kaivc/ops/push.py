@@ -10,15 +10,14 @@ from kaivc.names import check_op_id, current_ref, heads_prefix, nearest
 from kaivc.records import dataclass
 from kaivc.remotes import connect
 from kaivc.remotes.base import Context, Push, Sent
+from kaivc.remotes.planning import PushPlan, plan_push
 from kaivc.remotes.tracking import (
-    PushPlan,
     conflict_error,
     head_or_empty,
     look,
     note,
     note_pushed,
     noting,
-    plan_push,
     require_format,
 )
 from kaivc.repository import OpenHome, Repository

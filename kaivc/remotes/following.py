@@ -7,7 +7,8 @@ from kaivc.landing import Arrival
 from kaivc.names import check_name, current_ref, tags_prefix
 from kaivc.records import dataclass
 from kaivc.remotes.base import Remote
-from kaivc.remotes.tracking import Fetched, conflict_error, fetch, make_agent, plan_pull, tracked_refs
+from kaivc.remotes.planning import plan_pull
+from kaivc.remotes.tracking import Fetched, conflict_error, fetch, make_agent, tracked_refs
 from kaivc.repository import OpenHome, Repository
 from kaivc.versions import describe, numbers
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from kaivc import access, wire
+from kaivc.dialogue import Client
 from kaivc.errors import KaiError, TransportError
 from kaivc.remotes import credentials
 from kaivc.remotes.base import Context
@@ -20,7 +21,7 @@ from kaivc.remotes.credentials import Credential, Origin
 from kaivc.remotes.githttp import exactly, proxy_for
 from kaivc.remotes.gitlines import clean
 from kaivc.remotes.homes import HomeRemote
-from kaivc.wire import Client, Far, Fields
+from kaivc.wire import Far, Fields
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse

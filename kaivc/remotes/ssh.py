@@ -8,11 +8,12 @@ import threading
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
+from kaivc.dialogue import Client, over_pipes
 from kaivc.errors import RefusedUrl, TransportError
 from kaivc.records import dataclass
 from kaivc.remotes.base import Context
 from kaivc.remotes.homes import HomeRemote
-from kaivc.wire import Client, Far, over_pipes
+from kaivc.wire import Far
 
 KEPT = 4096
 """Bytes of what ssh says on its standard error that are kept, the last ones."""

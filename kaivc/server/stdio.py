@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from kaivc import wire
+from kaivc import dialogue, wire
 from kaivc.errors import KaiError
 from kaivc.wire import Far, Fields
 
@@ -44,7 +44,7 @@ def _answer(far: Far, asked: Fields, source: BinaryIO, sink: BinaryIO) -> bool:
     """Answer one; whether the next one can be read."""
     behind = _Behind(wire.read_data(source.read) if wire.has_data(asked) else iter(()))
     try:
-        told, pieces = wire.answer(far, asked, behind)
+        told, pieces = dialogue.answer(far, asked, behind)
         sink.write(wire.pack_message(told))
         sink.writelines(wire.pack_data(pieces or ()))
     except KaiError as error:

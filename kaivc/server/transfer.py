@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from kaivc import wire
+from kaivc import dialogue, wire
 from kaivc.errors import KaiError, NoSpace, NoSuchPath, TooLarge, TransportError
 from kaivc.server.endpoint import House, Service
 from kaivc.server.exchange import Exchange
@@ -31,7 +31,7 @@ def service(house: House) -> Service:
         _note(exchange, asked)
         _check_size(asked, house)
         behind = wire.read_data(exchange.read) if wire.has_data(asked) else iter(())
-        told, pieces = wire.answer(FarHome(house.home, exchange.access), asked, behind)
+        told, pieces = dialogue.answer(FarHome(house.home, exchange.access), asked, behind)
         exchange.pass_over()
         exchange.start(OK, [("content-type", CONTENT)])
         exchange.write([wire.pack_message(told)])

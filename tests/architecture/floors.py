@@ -97,6 +97,7 @@ FLOORS = (
             "forking",
             "folders",
             "wire",
+            "dialogue",
             "remotelist",
             "parcels",
             "incoming",
@@ -138,7 +139,18 @@ class Socket:
 
 SOCKETS = {
     "remotes": Socket(
-        parts=("base", "homes", "tracking", "following", "credentials", "gitlines", "gitpipes", "githttp", "gitnames")
+        parts=(
+            "base",
+            "homes",
+            "tracking",
+            "planning",
+            "following",
+            "credentials",
+            "gitlines",
+            "gitpipes",
+            "githttp",
+            "gitnames",
+        )
     ),
     "diff": Socket(parts=("model", "quoting", "myers", "matching"), joins=("patch",)),
     "sandboxes": Socket(

@@ -13,7 +13,7 @@ from kaivc.api import Home
 from kaivc.records import replace
 from kaivc.remotes import connect
 from kaivc.remotes.base import Push
-from kaivc.remotes.tracking import plan_push
+from kaivc.remotes.planning import plan_push
 from kaivc.repository import OpenHome
 from kaivc.vfs import Vfs
 from tests.engine.homes import ENVIRON, Files, Ticking, copy, make_home, open_home, remove, write

@@ -21,9 +21,10 @@ import pytest
 
 import kaivc.ops.pull
 import kaivc.ops.push
-from kaivc import landing, wire
+from kaivc import dialogue, landing
 from kaivc.access import UserAccess
 from kaivc.api import Home
+from kaivc.dialogue import Client
 from kaivc.errors import TransportError
 from kaivc.remotes import homes
 from kaivc.remotes.base import Context
@@ -31,7 +32,7 @@ from kaivc.remotes.homes import HomeRemote
 from kaivc.server import stdio
 from kaivc.serving import FarHome
 from kaivc.storage import oplog
-from kaivc.wire import Client, Far
+from kaivc.wire import Far
 from tests.engine.homes import ENVIRON, commit, copy, make_home, open_home, read, remove
 from tests.engine.test_kill import Cut, in_child
 from tests.remotes.carriers import by_pipes
@@ -67,7 +68,7 @@ class Line:
         os.close(up)
 
     def far(self) -> Far:
-        return Client(wire.over_pipes(self._write, lambda: None, self._read), self.close)
+        return Client(dialogue.over_pipes(self._write, lambda: None, self._read), self.close)
 
     def _allowed(self, count: int) -> int:
         if self.left < 0:

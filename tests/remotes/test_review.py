@@ -13,9 +13,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from kaivc import api, bundles, receiving, wire
+from kaivc import api, bundles, dialogue, receiving, wire
 from kaivc.access import UserAccess
 from kaivc.api import Home
+from kaivc.dialogue import Client
 from kaivc.errors import InvalidName, KaiError, NoSpace, RefusedArrival, TransportError
 from kaivc.names import ObjectId
 from kaivc.remotes import tracking
@@ -24,7 +25,7 @@ from kaivc.server import stdio
 from kaivc.serving import FarHome
 from kaivc.storage.gitobjects import SHA256, Kind
 from kaivc.storage.pack import Base, encode_after, encode_block
-from kaivc.wire import Client, Entry, Far, Fields, Update
+from kaivc.wire import Entry, Far, Fields, Update
 from tests.engine.homes import ENVIRON, Ticking, commit, copy, make_home, open_home
 from tests.remotes.parcels import AGENT, Parcel, everything, make, message
 
@@ -160,7 +161,7 @@ def loop(far: Far) -> Client:
 
     def exchange(said: Mapping[str, Any], data: Iterable[bytes] | None) -> tuple[Fields, Iterator[bytes]]:
         asked = wire.decode(msgpack.packb(dict(said)))
-        told, behind = wire.answer(far, asked, iter(data or ()))
+        told, behind = dialogue.answer(far, asked, iter(data or ()))
         return wire.decode(msgpack.packb(dict(told))), iter(behind or ())
 
     return Client(exchange, lambda: None)
@@ -308,7 +309,7 @@ def test_why_the_other_side_hung_up_is_told() -> None:
         if written > 1 << 20:
             raise TransportError("a broken pipe")
 
-    client = Client(wire.over_pipes(write, lambda: None, answer.read), lambda: None)
+    client = Client(dialogue.over_pipes(write, lambda: None, answer.read), lambda: None)
     with pytest.raises(NoSpace, match="the disk is full"):
         client.put("bot", wire.Offer("a" * 64, 1, 1 << 24), 0, [bytes(1 << 20)] * 16)
 
@@ -317,7 +318,7 @@ def test_and_where_nothing_is_told_the_break_is() -> None:
     def write(data: bytes) -> None:
         raise TransportError("a broken pipe")
 
-    client = Client(wire.over_pipes(write, lambda: None, io.BytesIO().read), lambda: None)
+    client = Client(dialogue.over_pipes(write, lambda: None, io.BytesIO().read), lambda: None)
     with pytest.raises(TransportError, match="a broken pipe"):
         client.hello()
 
