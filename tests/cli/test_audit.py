@@ -151,7 +151,7 @@ def test_the_same_home_clock_and_actor_give_the_same_bytes(kai: Kai, home: Path,
         def now_ns(self) -> int:
             return 1_790_000_000_000_000_000
 
-    monkeypatch.setattr("kaivc.api.SystemClock", Stopped)
+    monkeypatch.setattr("kaivc.opening.SystemClock", Stopped)
     for options in (("--json",), ("--html",), ()):
         assert kai("audit", *options).out == kai("audit", *options).out
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -340,22 +341,26 @@ child.Line.{what} = killing
 
 @pytest.fixture
 def reaper():
-    """All that a killed kai leaves becomes this process's, which so can see that it ends."""
+    """All that a killed kai leaves becomes this process's, which so can see that it ends.
+
+    Its children from before, the servers of other tests, are let be; gives them.
+    """
+    before = {it.pid for it in looking.family(os.getpid())}
     kernel.call("prctl", 36, 1, 0, 0, 0)
-    yield
+    yield before
     kernel.call("prctl", 36, 0, 0, 0, 0)
 
 
-def wait_until_childless(seconds=20.0):
+def wait_until_childless(before, seconds=20.0):
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return []
+    while left := [it for it in looking.family(os.getpid()) if it.parent == os.getpid() and it.pid not in before]:
+        if time.monotonic() > until:
+            return left
+        for it in left:
+            with suppress(ChildProcessError):
+                os.waitpid(it.pid, os.WNOHANG)
         time.sleep(0.01)
-    return looking.family(os.getpid())
+    return []
 
 
 def start(case, base):
@@ -370,7 +375,7 @@ def test_kai_killed_at_each_stage_leaves_no_process_no_mount_no_group(reaper, tm
     kai = start({"argv": argv, "here": KILLED.format(what=what, after=after), "limits": {"seconds": 1}}, tmp_path)
     output, _ = kai.communicate(timeout=60)
     assert kai.returncode == -signal.SIGKILL, output
-    assert wait_until_childless() == []
+    assert wait_until_childless(reaper) == []
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     cgroups.collect()
     assert groups(kai.pid) == []
@@ -386,7 +391,7 @@ def test_kai_killed_while_the_command_runs_takes_it_along(reaper, tmp_path):
     assert made == can
     kai.kill()
     kai.communicate()
-    assert wait_until_childless() == []
+    assert wait_until_childless(reaper) == []
     cgroups.collect()
     assert groups(kai.pid) == []
 
@@ -398,7 +403,7 @@ def test_an_interrupt_ends_it_and_says_so(reaper, tmp_path):
     output, _ = kai.communicate(timeout=60)
     [it] = json.loads(output)
     assert (it["by"], it["exit_code"]) == ("interrupt", 130)
-    assert wait_until_childless() == []
+    assert wait_until_childless(reaper) == []
 
 
 def wait_for(path, seconds=30.0):
