@@ -80,7 +80,8 @@ class Incoming:
             if not self.size and _is_at(self._fd, self.path):
                 self.discard()  # somebody only asked
         finally:
-            self._home.vfs.close(self._fd)
+            with suppress(StorageError):  # what came is checked when it lands, and may have landed
+                self._home.vfs.close(self._fd)
 
     @property
     def size(self) -> int:
