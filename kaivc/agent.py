@@ -394,9 +394,8 @@ class Agent:
 def require(home: OpenHome, act: str, *agents: str) -> None:
     """Raise PermissionDenied unless this process may do it to these agents: docs/how-to/run-a-server.md."""
     from kaivc.ops.authorize import authorize
-    from kaivc.roles import Act
 
-    authorize(home, Act(act), *agents)
+    authorize(home, act, *agents)
 
 
 def epoch(environ: Mapping[str, str]) -> int | None:

@@ -189,9 +189,13 @@ def remote_prefix(remote: str) -> str:
     return f"refs/remotes/{remote}/"
 
 
+WITHDRAWN = "refs/kai/withdrawn/"
+"""What the tags of versions begin with that were given another number."""
+
+
 def withdrawn_ref(agent: str, version: Version) -> RefName:
     """The tag of a version that was given another number, kept under its old one."""
-    return RefName(f"refs/kai/withdrawn/{agent}/{version.tag}")
+    return RefName(f"{WITHDRAWN}{agent}/{version.tag}")
 
 
 _TAG_REF = re.compile(r"refs/(?:tags|remotes/[^/]+/tags|kai/withdrawn)/(.+)\Z", re.DOTALL)

@@ -16,7 +16,7 @@ from kaivc import manifest as manifests
 from kaivc import trees
 from kaivc.errors import ChecksumMismatch, InvalidManifest, InvalidName, NoSuchRevision, NoVersionYet, VersionTaken, hit
 from kaivc.manifest import MANIFEST, FileClass, Manifest
-from kaivc.names import FIRST_VERSION, Actor, ObjectId, RefName, Version, tag_name, tags_prefix, version_ref
+from kaivc.names import FIRST_VERSION, WITHDRAWN, Actor, ObjectId, RefName, Version, tag_name, tags_prefix, version_ref
 from kaivc.records import dataclass
 from kaivc.repository import Repository
 from kaivc.storage import caches, journal
@@ -48,7 +48,6 @@ FORMAT = "1"
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 SNAPSHOT_TYPES = ("auto", "manual", "rollback")
 MAX_NOTES = 64 << 10
-WITHDRAWN = "refs/kai/withdrawn/"
 SHORT = 12
 """Digits that stand for a commit in what people read."""
 DESCRIBED = 16

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 from kaivc.repository import OpenHome
-from kaivc.roles import Act
 
 
-def authorize(home: OpenHome, act: Act, *agents: str) -> None:
+def authorize(home: OpenHome, act: str, *agents: str) -> None:
     """Raise PermissionDenied unless this process may do it to each of these agents; one may be the pattern ``*``.
+
+    ``act`` is one of ``roles.Act``.
 
     Without rules (`kai role`) that say otherwise the home's owner may, root, and in a home that is shared with a group
     whoever is in it. Who asks is the uid that the system gives, not the name that goes into the log. A denial is noted
@@ -18,7 +19,8 @@ def authorize(home: OpenHome, act: Act, *agents: str) -> None:
     if not os.path.lexists(home.layout.access) and os.geteuid() in (0, os.stat(home.layout.kai).st_uid):
         return
     from kaivc.access import UserAccess  # noqa: PLC0415 - only who is bound by rules needs them
+    from kaivc.roles import Act  # noqa: PLC0415 - as above
 
     user = UserAccess(home)
     for agent in agents:
-        user.require_act(agent, act)
+        user.require_act(agent, Act(act))

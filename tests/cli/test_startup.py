@@ -41,7 +41,7 @@ MODULES = {
     + COMMON
     + """
     kaivc.cli.commands.rollback kaivc.inforce kaivc.intents kaivc.keeping kaivc.materialise kaivc.movement
-    kaivc.ops.authorize kaivc.ops.rollback kaivc.paths kaivc.relocation kaivc.retention kaivc.revisions kaivc.roles
+    kaivc.ops.authorize kaivc.ops.rollback kaivc.paths kaivc.relocation kaivc.retention kaivc.revisions
     kaivc.storage.writer kaivc.views kaivc.workspace
     """,
 }

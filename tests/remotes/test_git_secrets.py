@@ -66,6 +66,7 @@ def test_netrc(server: Web, tmp_path: Path) -> None:
     (tmp_path / ".netrc").write_text(f"machine 127.0.0.1 login ann password {CANARY}\n")
     home = home_for(server, tmp_path / "h", {"HOME": str(tmp_path)})
     home.push("bot")
+    assert refs(server.root / "far.git")
     nowhere(home)
 
 
