@@ -29,28 +29,11 @@ from kaivc.storage.compression import compress, compress_after
 from kaivc.storage.gitobjects import SHA1, SHA256, Kind
 from kaivc.storage.pack import TRAILER, TRAILER_MAGIC, Codec, Key, RecordKind, encode, encode_block
 from kaivc.wire import Offer, Update
-from tests.engine.homes import copy, open_home
 from tests.faults.hostile.forge import EVE, TIME, whole
-from tests.remotes.parcels import AGENT, CURRENT, TAG, Parcel, everything, make, message
+from tests.remotes.parcels import AGENT, CURRENT, TAG, Parcel, everything, message
 
 NOWHERE = bytes(range(32))
 Bad = Callable[[Parcel, Home], object]
-
-
-@pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home that is attacked, made once."""
-    path = tmp_path_factory.mktemp("still") / "far"
-    make(path)
-    return path
-
-
-@pytest.fixture
-def home(still: Path, tmp_path: Path) -> Iterator[Home]:
-    copy(still, tmp_path / "far")
-    opened = open_home(tmp_path / "far")
-    yield opened
-    opened.close()
 
 
 def test_a_parcel_that_is_right_lands(home: Home) -> None:

@@ -26,24 +26,8 @@ from kaivc.serving import FarHome
 from kaivc.storage.gitobjects import SHA256, Kind
 from kaivc.storage.pack import Base, encode_after, encode_block
 from kaivc.wire import Entry, Far, Fields, Update
-from tests.engine.homes import ENVIRON, Ticking, commit, copy, make_home, open_home
-from tests.remotes.parcels import AGENT, Parcel, everything, make, message
-
-
-@pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("still") / "far"
-    make(path)
-    return path
-
-
-@pytest.fixture
-def home(still: Path, tmp_path: Path) -> Iterator[Home]:
-    copy(still, tmp_path / "far")
-    opened = open_home(tmp_path / "far")
-    yield opened
-    opened.close()
-
+from tests.engine.homes import ENVIRON, Ticking, commit, make_home, open_home
+from tests.remotes.parcels import AGENT, Parcel, everything, message
 
 # ---------------------------------------------------------------- objects under ids that are here already
 
