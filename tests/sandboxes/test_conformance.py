@@ -52,7 +52,11 @@ os._exit(0)
 """
 MANY = """
 import os, time
-pids = [os.fork() or os._exit(len(bytearray(10**8)) and (time.sleep(15) or 0)) for _ in range(6)]
+def hold():
+    held = bytearray(10**8)
+    time.sleep(15)
+    os._exit(0 if held else 1)
+pids = [os.fork() or hold() for _ in range(6)]
 codes = [os.waitpid(pid, 0)[1] for pid in pids]
 print("had not" if any(codes) else "had it all")
 """
