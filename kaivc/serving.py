@@ -159,6 +159,8 @@ class FarHome:
                 raise PermissionDenied(
                     f"{update.ref} cannot be deleted: only snapshots are", unchanged="nothing moved", ref=update.ref
                 )
+        if len({it.ref for it in entry.updates}) != len(entry.updates):
+            raise malformed("an entry that moves a ref twice")  # only one of the two would be checked
         moves = ((it.ref, it.old, it.new) for it in entry.updates)
         updates = landing.updates_of(moves, actor, entry.reason)
         if not updates:

@@ -542,6 +542,13 @@ def twice_at_once(p: Parcel, home: Home) -> None:
     p.move(CURRENT, oid, refs(home)[CURRENT])
 
 
+def to_a_backup_behind_a_move_that_is_none(p: Parcel, home: Home) -> None:
+    """The one is checked, the other would count."""
+    now = refs(home)
+    p.move(CURRENT, now[CURRENT], next(oid for name, oid in now.items() if "/backups/" in name))
+    p.move(CURRENT, now[CURRENT], now[CURRENT])
+
+
 def one_of_two(p: Parcel, home: Home) -> None:
     """The first could be; the second is not where it is said to be."""
     p.version()
@@ -576,6 +583,7 @@ MOVES: dict[str, Bad] = {
         current_from_elsewhere,
         a_backup_overwritten,
         twice_at_once,
+        to_a_backup_behind_a_move_that_is_none,
         one_of_two,
     )
 }
