@@ -241,6 +241,16 @@ def with_user(rules: Rules, user: User) -> Rules:
     return replace(rules, users=tuple(sorted((*others, user), key=lambda it: (it.uid, rank[it.grant.role]))))
 
 
+def replaced_by(rules: Rules, user: User) -> tuple[str, ...]:
+    """The patterns of the grant whose place this one takes."""
+    return tuple(
+        pattern
+        for it in rules.users
+        if (it.uid, it.grant.role) == (user.uid, user.grant.role)
+        for pattern in it.grant.agents
+    )
+
+
 def without_user(rules: Rules, uid: int, role: Role | None) -> Rules:
     """The rules without what a user was granted, or without one role of it."""
     kept = tuple(it for it in rules.users if it.uid != uid or (role is not None and it.grant.role != role))

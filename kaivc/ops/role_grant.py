@@ -12,9 +12,10 @@ from kaivc.errors import InvalidName
 from kaivc.names import nearest
 from kaivc.records import dataclass
 from kaivc.repository import OpenHome
-from kaivc.roles import ALL, Grant, Role
+from kaivc.roles import ALL, Act, Grant, Role
 
 MAX_UID = 2**32 - 2
+MAX_DIGITS = 10
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ def role_grant(home: OpenHome, who: str, role: str, agents: Sequence[str] = ()) 
     """Give the user of a login or a number a role over the agents that fit ``agents`` (all, for none).
 
     The first grant in a home binds everybody from then on; so that somebody can take it back, whoever makes it is made
-    an admin over all agents with it. Raises InvalidName, PermissionDenied; nothing was granted then.
+    an admin over all agents with it. One of the same role is replaced, by who could grant that. Raises InvalidName,
+    PermissionDenied; nothing was granted then.
     """
     user = User(*_user(who), access.grant_of(role, agents))
     mine = os.geteuid()
@@ -37,6 +39,8 @@ def role_grant(home: OpenHome, who: str, role: str, agents: Sequence[str] = ()) 
     kept: list[User] = []
 
     def become(rules: Rules) -> Rules:
+        for pattern in access.replaced_by(rules, user):
+            access.UserAccess(home).require_act(pattern, Act.GRANT)
         after = access.with_user(rules, user)
         if not rules.users and not after.powers(mine).may("grant", ALL):
             kept.append(me)
@@ -48,7 +52,7 @@ def role_grant(home: OpenHome, who: str, role: str, agents: Sequence[str] = ()) 
 
 
 def _user(who: str) -> tuple[int, str]:
-    if who.isascii() and who.isdigit() and int(who[:12]) <= MAX_UID:
+    if who.isascii() and who.isdigit() and len(who) <= MAX_DIGITS and int(who) <= MAX_UID:
         return int(who), _login(int(who))
     try:
         return pwd.getpwnam(who).pw_uid, who

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 from kaivc import access
 from kaivc.access import Token
+from kaivc.errors import InvalidName
 from kaivc.names import Actor, check_name
 from kaivc.records import dataclass
 from kaivc.repository import OpenHome
 
 SECOND = 1_000_000_000
+LONGEST = 200 * 365 * 24 * 3600
+"""Seconds; a time in ns has 63 bits."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ def token_add(
     ``actor`` is whom the log names for what it does. Raises InvalidName, NameTaken; nothing was granted then.
     """
     check_name("token", name)
+    if expires is not None and not 0 < expires <= LONGEST:
+        raise InvalidName(
+            f"no token holds for {expires} seconds", unchanged="nothing was granted", hint="None: for good"
+        )
     grant = access.grant_of(role, agents)
     secret, now, identity = access.new_secret(), home.clock.now_ns(), os.urandom(6).hex()
     token = Token(

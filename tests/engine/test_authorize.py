@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,30 @@ def test_nobody_grants_more_than_they_have(home: Home, monkeypatch: pytest.Monke
         with pytest.raises(PermissionDenied):
             ask()
     assert sorted(it.token.name for it in home.tokens()) == ["all", "own"]
+
+
+def test_a_grant_takes_nothing_that_who_makes_it_could_not_grant(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grant replaces one of the same role: an admin over some agents must not narrow another's so."""
+    home.role_grant("4321", "admin", ["b*"])
+    home.role_grant("5000", "admin")
+    home.role_grant("6000", "viewer", ["bot"])
+    before = home.roles()
+    be(monkeypatch, 4321)
+    with pytest.raises(PermissionDenied, match="all agents"):
+        home.role_grant("5000", "admin", ["bot"])
+    assert home.roles() == before
+    home.role_grant("6000", "viewer", ["bot", "b-two"])
+
+
+def test_what_could_not_be_read_again_is_not_written(home: Home) -> None:
+    for ask in (
+        lambda: home.role_grant("000000000001" + "9" * 30, "viewer"),
+        lambda: home.role_grant(str(2**32 - 1), "viewer"),
+        *(partial(home.token_add, "x", "viewer", expires=it) for it in (1e12, float("inf"), float("nan"), -1e12)),
+    ):
+        with pytest.raises(InvalidName):
+            ask()
+        assert (home.roles(), home.tokens()) == ((), ())
 
 
 def test_over_pipes_and_by_path_reading_takes_a_role_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
