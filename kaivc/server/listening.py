@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import resource
 import signal
 import socket
 import ssl
@@ -21,6 +22,8 @@ from kaivc.server.limits import Limits
 MAX_HEAD = 16 << 10
 KEEP_ALIVE = 30
 BACKLOG = 512
+FILES = 256
+"""Descriptors that are kept free of connections: the catalog, packs, and the list of tokens above all."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,38 @@ class Place:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def bound(place: Place) -> tuple[socket.socket, Place]:
+class Door(socket.socket):
+    """A listening socket that hangs up on whoever is one too many.
+
+    Counted as they are accepted: one that says nothing, or does not get through TLS, holds a descriptor too, and where
+    there is none left the event loop never gets to its feet again.
+    """
+
+    most = each = Limits().connections
+    """Connections that may be open; and of one address."""
+
+    def __init__(self, *words: Any, **more: Any) -> None:  # noqa: ANN401 - as a socket has them
+        super().__init__(*words, **more)
+        self._inside: dict[socket.socket, str] = {}
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection that there is room for."""
+        while True:
+            connection, address = super().accept()
+            self._inside = {it: where for it, where in self._inside.items() if it.fileno() >= 0}
+            where = str(address[0])
+            if len(self._inside) < self.most and sum(it == where for it in self._inside.values()) < self.each:
+                self._inside[connection] = where
+                return connection, address
+            connection.close()
+
+
+def bound(place: Place) -> tuple[Door, Place]:
     """A socket that listens, and where it is now that the port is known; TransportError."""
     try:
         where = socket.getaddrinfo(place.host or None, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = where[0]
-        found = socket.socket(family, kind, protocol)
+        found = Door(family, kind, protocol)
     except OSError as error:
         raise _unbound(place, error) from error
     try:
@@ -162,9 +191,19 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _room(connections: int) -> int:
+    """How many of so many may be open, with all the descriptors that this process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - FILES))
+
+
 def run(
     app: Any,  # noqa: ANN401 - an ASGI application
-    listener: socket.socket,
+    listener: Door,
     limits: Limits,
     *,
     context: ssl.SSLContext | None,
@@ -175,6 +214,8 @@ def run(
 
     SIGHUP calls ``reopen``. ``proxy`` is the address whose word counts for where a request comes from.
     """
+    listener.most = _room(limits.connections)
+    listener.each = listener.most if proxy is not None else max(1, listener.most // 2)
     connection = type("_Connection", (Connection,), {"seconds": limits.head})
     config = uvicorn.Config(
         app,
@@ -188,7 +229,6 @@ def run(
         proxy_headers=proxy is not None,
         forwarded_allow_ips=proxy,
         server_header=False,
-        limit_concurrency=limits.connections,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(limits.grace),
         h11_max_incomplete_event_size=MAX_HEAD,

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,10 +56,13 @@ class Daemon:
 
 
 @contextmanager
-def daemon(home: Path, tmp: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
-    """Serve a home; whatever happens, the process is gone after."""
+def daemon(
+    home: Path, tmp: Path, *options: str, env: Mapping[str, str] | None = None, python: str | None = None
+) -> Iterator[Daemon]:
+    """Serve a home, by `kai` or a script that takes its arguments; whatever happens, the process is gone after."""
     log = tmp / f"access-{os.urandom(4).hex()}.log"
-    argv = [*KAI, "--home", str(home), "--json", "serve", "--listen", "127.0.0.1:0", "--access-log", str(log), *options]
+    kai = KAI if python is None else [sys.executable, "-c", python]
+    argv = [*kai, "--home", str(home), "--json", "serve", "--listen", "127.0.0.1:0", "--access-log", str(log), *options]
     process = subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
     )

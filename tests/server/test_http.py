@@ -292,6 +292,26 @@ def test_a_head_that_never_ends_is_cut(tmp_path: Path) -> None:
         assert child.wait(10) == 0
 
 
+def test_who_opens_connections_and_says_nothing_keeps_nobody_out(served: Served) -> None:
+    """With few descriptors; where none was left, the event loop did nothing else any more."""
+    few = """if True:
+        import resource, sys
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+        from kaivc.cli.main import main
+        sys.exit(main())
+    """
+    with daemon(served.path, served.tmp, python=few) as server:
+        silent = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(320)]
+        other = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10, source_address=("127.0.0.2", 0))
+        other.request("POST", PATH, headers={"Authorization": f"Bearer {served.viewer}"})
+        assert other.getresponse().status == 400, "one address has half of what may be open"
+        other.close()
+        assert len(os.listdir(f"/proc/{server.process.pid}/fd")) < 300
+        for connection in silent:
+            connection.close()
+        assert ask(server.port, served.viewer, "hello").status == 200
+
+
 # ---------------------------------------------------------------- its beginning, its end, its log
 
 
