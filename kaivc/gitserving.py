@@ -221,6 +221,7 @@ class _Negotiation:
         self._histories = _histories(site, asked.wants)
         self._last: ObjectId | None = None
         self._common: set[bytes] = set()
+        self._judged = 0
 
     def run(self) -> bool:
         """Whether it has come to its end, so that the pack is sent."""
@@ -276,7 +277,10 @@ class _Negotiation:
             self._say("ACK", oid)
 
     def _enough(self) -> bool:
-        """Whether all that is wanted goes back to something that both have."""
+        """Whether all that is wanted goes back to something that both have; looked at when more is known to be had."""
+        if len(self._common) == self._judged:
+            return False
+        self._judged = len(self._common)
         good: set[bytes] = set(self._common)
         for name, wants in self._asked.wants.items():
             store = self._site.repositories[name].store

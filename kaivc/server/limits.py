@@ -12,10 +12,9 @@ class Limits:
     """Sizes in bytes, times in seconds.
 
     ``requests`` are worked on at once, at most half of them for one token; ``connections`` may be open, half of them
-    from one address. A request's
-    head must be there after ``head``, its message after ``message``; nothing may come or go for ``idle``, and what
-    comes must make ``rate`` bytes a second. ``refusals`` of one address within a minute, then it is told to wait.
-    ``grace`` is what requests have to end once the server is told to stop.
+    from one address. A request's head must be there after ``head``, its message after ``message``; nothing may come or
+    go for ``idle``, and what comes must make ``rate`` bytes a second. ``refusals`` of one address within a minute, then
+    it is told to wait. ``grace`` is what requests have to end once the server is told to stop.
     """
 
     parcel: int = 16 * GIB

@@ -217,6 +217,19 @@ def test_what_no_ref_shows_cannot_be_asked_for(it: Served) -> None:
         assert post(it, "git-upload-pack", body) == line(b"NAK\n")
 
 
+def test_who_asks_again_and_again_whether_it_is_enough_costs_nothing(
+    it: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refs, store = it.refs(), type(it.bot.repository.store)
+    looked, commit = [], store.commit
+    monkeypatch.setattr(store, "commit", lambda self, oid: looked.append(oid) or commit(self, oid))  # type: ignore[func-returns-value]
+    body = line(f"want {refs['refs/heads/bot/current']} multi_ack_detailed no-done".encode()) + FLUSH
+    had = line(f"have {refs['refs/heads/bot/current']}".encode())
+    assert post(it, "git-upload-pack", body + FLUSH * 3000) == line(b"NAK\n") * 3000
+    assert len(looked) < 100
+    assert b" ready\n" in post(it, "git-upload-pack", body + FLUSH * 2 + had + FLUSH)
+
+
 def post(it: Served, service: str, body: bytes, **headers: str) -> bytes:
     address = it.site.url("bot", "")
     request = urllib.request.Request(f"{address}/{service}", body, headers)  # noqa: S310 - our own
