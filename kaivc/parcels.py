@@ -23,7 +23,7 @@ from kaivc.wire import Offer
 BOUNDARY = 16
 """Commits of those that the other side has whose files are looked at; those next to what is missing come first."""
 SHORT_WALK = 256
-"""Commits that are looked at before all that lie behind the other side's are."""
+"""Commits that are looked at, unless a walk ends sooner, before all that lie behind the other side's are."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,7 @@ class _Missing:
             if kind is Kind.TAG:
                 self._note(oid)
             self._ancestry(self._commit_of(ObjectId(oid)), commits, boundary)
+        commits = self._not_behind(commits, boundary)
         if not commits:
             return
         for oid in dict.fromkeys([*boundary, *self._heads[:BOUNDARY]]):
@@ -214,8 +215,16 @@ class _Missing:
             commits[oid] = None
             oid = self._store.commit(oid).parent
             walked += 1
-            if walked == SHORT_WALK:
+            if walked == SHORT_WALK or oid is None:
                 self._walk_behind()
+
+    def _not_behind(self, commits: dict[ObjectId, None], boundary: dict[ObjectId, None]) -> dict[ObjectId, None]:
+        """Those that do not lie behind what the other side has: the walk to an old version meets nothing of it."""
+        left = [oid for oid in commits if oid not in self._behind]
+        if len(left) < len(commits):
+            parents = (self._store.commit(oid).parent for oid in left)
+            boundary.update((oid, None) for oid in parents if oid is not None and oid in self._behind)
+        return dict.fromkeys(left)
 
     def _walk_behind(self) -> None:
         """All that lies behind the commits of the other side: `current` may have been rolled back far."""

@@ -351,6 +351,23 @@ def test_what_was_refused_is_said_even_if_all_of_it_cannot_be_had(home: Home, mo
             near.unbundle(near.opened.layout.root + "/two")
 
 
+def test_what_lies_behind_what_a_bundle_builds_on_is_left_out(tmp_path: Path) -> None:
+    """Old numbers lead to old files, and the way from there to the root meets nothing that the other side has."""
+    with closing(make_home(tmp_path / "far")) as far:
+        bot = far.new("bot")
+        for number in range(8):
+            commit(bot, {"logic.py": b"%d\n" % number, "big": os.urandom(50_000)})
+            if number == 4:
+                api.clone(str(tmp_path / "far"), tmp_path / "near", environ=ENVIRON, clock=Ticking())
+        made = far.bundle(tmp_path / "new", since="v1.0.4")
+        assert made.agents[0].records <= 8 + 3 * 4, "eight tags; a commit, a tree and two blobs for each version"
+        assert made.size < 4 * 50_000
+    with closing(open_home(tmp_path / "near")) as near:
+        near.unbundle(tmp_path / "new")
+        assert near.agent("bot").current.version == "1.0.7"
+        assert near.fsck().all == ()
+
+
 def test_a_reason_is_what_a_log_can_hold(home: Home) -> None:
     far = FarHome(home.opened, UserAccess(home.opened))
     p = Parcel()
