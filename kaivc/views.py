@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
+from operator import itemgetter
 from typing import Self
 
 from kaivc import leases, materialise, trees, versions
@@ -212,14 +213,7 @@ class View:
         temporary = os.path.join(parent, f".new-{self._version.tag}")
         vfs.remove_tree(temporary)
         vfs.make_dir(temporary)
-        own = 0
-        with self._donor(notes or Notes()) as donor, DirTree(vfs, temporary, 0o700) as tree:
-            others = {path: entry for path, entry in self.files.items() if not donor.link(path, entry, tree)}
-            for number, (path, entry) in enumerate(materialise.in_store_order(repo.store, others)):
-                repo.home.progress("making the view", number, len(others))
-                own += materialise.write_file(repo.store, tree, path, entry, self._mode(entry))
-            self._write_meta(tree)
-            self._close_directories(tree)
+        own = self._fill(temporary, notes or Notes())
         if os.path.lexists(self.path):
             vfs.remove_tree(self.path)  # not ours, or it would be known
         vfs.rename(temporary, self.path)
@@ -227,6 +221,18 @@ class View:
         row = ViewRow(self._version.tag, 0, repo.home.clock.now_ns(), own, repo.home.boot, repo.home.boot)
         with suppress(FileNotFoundError):  # it went away: the next look makes it again
             self._seal(self._looked_over(), row, notes)
+
+    def _fill(self, directory: str, notes: Notes) -> int:
+        """Link or write every file below a directory, and close it; how many bytes were written."""
+        repo, own = self._repo, 0
+        with self._donor(notes) as donor, DirTree(repo.vfs, directory, 0o700) as tree:
+            others = {path: entry for path, entry in self.files.items() if not donor.link(path, entry, tree)}
+            for number, (path, entry) in enumerate(materialise.in_store_order(repo.store, others)):
+                repo.home.progress("making the view", number, len(others))
+                own += materialise.write_file(repo.store, tree, path, entry, self._mode(entry))
+            self._write_meta(tree)
+            self._close_directories(tree)
+        return own
 
     def _write_meta(self, tree: DirTree, name: bytes = META_FILE) -> None:
         fd = tree.vfs.create(name, 0o600, at=tree.fd)
@@ -283,18 +289,19 @@ class View:
         known, boot = self._row(), self._repo.home.boot
         full = full or not boot or known.seen != boot
         seals = {} if full else self._repo.seals
-        statuses = self._statuses()
-        if not statuses and not self.exists():
+        try:
+            extra, doubtful = self._unsealed(seals, full=full, small=small)
+        except FileNotFoundError:
+            extra, doubtful = [], dict.fromkeys(self._expected())
+        if (extra or doubtful) and not self.exists():
             return []  # dropped meanwhile: it comes back from the store when asked for
-        expected = self._expected()
-        problems = [Problem(os.fsdecode(path), None, "an extra file") for path in sorted(statuses.keys() - expected)]
-        doubtful = expected if full else self._unsealed(statuses, seals, small=small)
+        problems = [Problem(os.fsdecode(path), None, "an extra file") for path in sorted(extra)]
         if doubtful and not full:
-            doubtful = self._unsealed(statuses, self._repo.seals_anew(), small=small)
+            seals = self._repo.seals_anew()
+            doubtful = {path: it for path, it in doubtful.items() if not self._is_sealed(path, it, seals, small=small)}
         fresh: dict[bytes, os.stat_result] = {}
         with DirTree(self._repo.vfs, self.path) as tree:
-            for path in sorted(doubtful):
-                status = statuses.get(path)
+            for path, status in sorted(doubtful.items(), key=itemgetter(0)):
                 problem = self._compare(tree, path, status)
                 if problem:
                     problems.append(problem)
@@ -334,21 +341,37 @@ class View:
         return {*self.files, META_FILE}
 
     def _unsealed(
-        self, statuses: dict[bytes, os.stat_result], seals: dict[tuple[int, int], Seal], *, small: bool
-    ) -> set[bytes]:
-        """The paths whose inode is not as a seal says, or, with ``small``, whose file is."""
-        found = set()
-        oids = {path: entry.oid for path, entry in self.files.items()}
-        oids[META_FILE] = self._meta_oid
-        for path, oid in oids.items():
-            status = statuses.get(path)
-            if (
-                status is None
-                or seals.get((status.st_dev, status.st_ino)) != looks(status, oid)
-                or (small and status.st_size < SMALL)
-            ):
-                found.add(path)
-        return found
+        self, seals: dict[tuple[int, int], Seal], *, full: bool, small: bool
+    ) -> tuple[list[bytes], dict[bytes, os.stat_result | None]]:
+        """The files that the version does not hold, and those that must be read, with how they look: None if missing.
+
+        What is sealed is forgotten at once: there may be very many.
+        """
+        missing, extra = self._expected(), []
+        doubtful: dict[bytes, os.stat_result | None] = {}
+        for path, status in self._looked_over():
+            if path not in missing:
+                extra.append(path)
+                continue
+            missing.remove(path)
+            if full or not self._is_sealed(path, status, seals, small=small):
+                doubtful[path] = status
+        return extra, doubtful | dict.fromkeys(missing)
+
+    def _is_sealed(
+        self,
+        path: bytes,
+        status: os.stat_result | None,
+        seals: dict[tuple[int, int], Seal],
+        *,
+        small: bool,
+    ) -> bool:
+        """Whether the inode is as a seal says; with ``small``, a small file never is."""
+        return (
+            status is not None
+            and not (small and status.st_size < SMALL)
+            and seals.get((status.st_dev, status.st_ino)) == looks(status, self._oid(path))
+        )
 
     def _oid(self, path: bytes) -> ObjectId:
         if path == META_FILE:
@@ -386,13 +409,6 @@ class View:
         return None if found == expected else Problem(os.fsdecode(path), expected.hex(), found.hex())
 
     # ------------------------------------------------------------ seals
-
-    def _statuses(self) -> dict[bytes, os.stat_result]:
-        """What is there; nothing if any of it went away meanwhile."""
-        try:
-            return dict(self._looked_over())
-        except FileNotFoundError:
-            return {}
 
     def _looked_over(self) -> Iterator[tuple[bytes, os.stat_result]]:
         try:

@@ -92,10 +92,13 @@ def seals(catalog: Catalog, agent: int) -> dict[tuple[int, int], Seal]:
         (agent,),
     )
     found: dict[tuple[int, int], Seal] = {}
+    same: dict[int, int] = {}  # there may be very many: the numbers that they share are kept once
     while rows:
-        *fields, stored = rows.pop()  # let go of one by one: there may be very many
+        *fields, stored = rows.pop()
         if checksum(*fields) == stored:
-            found[fields[0], fields[1]] = Seal(*fields)
+            dev, inode, oid, size, mode, *times = fields
+            dev = same.setdefault(dev, dev)
+            found[dev, inode] = Seal(dev, inode, oid, size, same.setdefault(mode, mode), *times)
     return found
 
 
