@@ -19,6 +19,8 @@ from scripts.bench.meter import Meter, ProgramFailed
 WORDS = 300
 GROWING = 0.75
 """Of its time, what W5 may take to fill its home: the rest is for measuring."""
+SAYING = ("growth", "transfer")
+"""What takes so long that it says how it goes."""
 
 Task = dict[str, Any]
 
@@ -36,7 +38,9 @@ def _history(task: Task) -> dict[str, Any]:
 def _alone(task: Task) -> dict[str, Any]:
     """A measurement of kaivc that has a module of its own."""
     module = importlib.import_module(f"scripts.bench.{task['task']}")
-    words = {"say": _say, "seconds": GROWING * task["limit"]} if task["task"] == "growth" else {}
+    words: dict[str, Any] = {"say": _say} if task["task"] in SAYING else {}
+    if task["task"] == "growth":
+        words["seconds"] = GROWING * task["limit"]
     extra = (task["case"],) if "case" in task else ()
     found: dict[str, Any] = module.run(*extra, task["size"], task["place"], **words)
     return found

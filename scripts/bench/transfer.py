@@ -11,6 +11,7 @@ import random
 import shlex
 import shutil
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -238,17 +239,23 @@ class Restic(Sender):
 SENDERS: tuple[type[Sender], ...] = (Kai, Git, Rsync, Restic)
 
 
-def run(size: str, place: str) -> dict[str, Any]:
-    """For each size of the state, and each system, its three steps; ``left_out`` says why a peer has none."""
+def run(size: str, place: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """For each size of the state, and each system, its three steps; ``left_out`` says why a peer has none.
+
+    ``say`` hears how it goes.
+    """
     found: dict[str, Any] = {}
     for number, length in enumerate(SIZES[size]):
-        cases = found[f"{length // MIB} MiB"] = {}
+        title = f"{length // MIB} MiB"
+        cases = found[title] = {}
         for kind in SENDERS:
+            began = time.monotonic()
             where = os.path.join(place, f"{kind.name}{number}")
             cases[kind.name] = (
                 _case(kind, where, length) if shutil.which(_program(kind)) else _left_out("not installed")
             )
             folders.remove(where)
+            say(f"transfer {title}: {kind.name}: {time.monotonic() - began:.0f} s")
         if "left_out" in cases["kai"]:
             found["failed"] = cases["kai"]["left_out"]
     return found
