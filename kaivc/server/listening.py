@@ -67,6 +67,8 @@ class Door(socket.socket):
 
     most = each = Limits().connections
     """Connections that may be open; and of one address."""
+    idle = Limits().idle
+    """Seconds that what was sent may wait to be taken, also once the connection is closed here."""
 
     def __init__(self, *words: Any, **more: Any) -> None:  # noqa: ANN401 - as a socket has them
         super().__init__(*words, **more)
@@ -80,6 +82,7 @@ class Door(socket.socket):
             where = str(address[0])
             if len(self._inside) < self.most and sum(it == where for it in self._inside.values()) < self.each:
                 self._inside[connection] = where
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.idle * 1000))
                 return connection, address
             connection.close()
 
@@ -216,6 +219,7 @@ def run(
     """
     listener.most = _room(limits.connections)
     listener.each = listener.most if proxy is not None else max(1, listener.most // 2)
+    listener.idle = limits.idle
     connection = type("_Connection", (Connection,), {"seconds": limits.head})
     config = uvicorn.Config(
         app,

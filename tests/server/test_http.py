@@ -292,6 +292,39 @@ def test_a_head_that_never_ends_is_cut(tmp_path: Path) -> None:
         assert child.wait(10) == 0
 
 
+def sockets(pid: int) -> int:
+    """How many a process has open."""
+    return sum(os.readlink(it.path).startswith("socket:") for it in os.scandir(f"/proc/{pid}/fd"))
+
+
+def test_who_does_not_take_an_answer_does_not_keep_its_connection(tmp_path: Path) -> None:
+    script = """if True:
+        from kaivc.server.limits import Limits
+        from kaivc.server.listening import Place, bound, run
+        async def app(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": bytes(64 << 20)})
+        listener, there = bound(Place("127.0.0.1", 0))
+        print(there.port, flush=True)
+        run(app, listener, Limits(idle=1, grace=2), context=None, proxy=None, reopen=lambda: None)
+    """
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        place = ("127.0.0.1", int(child.stdout.readline()))
+        with socket.create_connection(place) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert connection.recv(1)
+            open_now = sockets(child.pid)
+            deadline = time.monotonic() + 15
+            while (left := sockets(child.pid)) == open_now and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert left == open_now - 1
+    finally:
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0
+
+
 def test_who_opens_connections_and_says_nothing_keeps_nobody_out(served: Served) -> None:
     """With few descriptors; where none was left, the event loop did nothing else any more."""
     few = """if True:
