@@ -31,7 +31,7 @@ def text(done: Compared, paint: Paint) -> Iterator[str]:
         where = "is not here" if not it.here else "is not there" if not it.there else "differs"
         yield f"{it.agent} {paint('red', where)}{_log(it)}"
         for ref in it.different if it.here and it.there else ():
-            yield f"  {escape(ref.name)}: {_id(ref.here)} here, {_id(ref.there)} there"
+            yield f"  {escape(ref.name)}: {_id(ref.here, ref.kind)} here, {_id(ref.there, ref.kind)} there"
         if it.log is not None:
             yield paint("red", f"  {escape(it.log)}")
     agree = sum(it.agrees for it in done.agents)
@@ -42,8 +42,8 @@ def _log(it: AgentCompared) -> str:
     if not it.seq:
         return ""
     since = f", {it.seq - it.seen} since it was last seen" if it.seen and it.log is None else ""
-    return f"; its log has {it.seq} entries there{since}"
+    return f"; its log has {it.seq} {'entry' if it.seq == 1 else 'entries'} there{since}"
 
 
-def _id(oid: str | None) -> str:
-    return oid[: render.SHORT] if oid else "nothing"
+def _id(oid: str | None, kind: str) -> str:
+    return f"{'tag ' if kind == 'tag' else ''}{oid[: render.SHORT]}" if oid else "nothing"

@@ -10,18 +10,21 @@ from kaivc.names import ObjectId, Version, current_ref, nearest, tags_prefix
 from kaivc.records import dataclass
 from kaivc.remotes import connect
 from kaivc.remotes.base import Can, Context, Remote
-from kaivc.remotes.tracking import check_log, require_format
+from kaivc.remotes.tracking import check_log, commit_of, require_format
 from kaivc.repository import OpenHome, Repository
-from kaivc.storage.gitobjects import Kind
 
 
 @dataclass(frozen=True)
 class DifferentRef:
-    """A name that stands for something else over there, or only on one side; ids in hex, None for not there."""
+    """A name that stands for something else over there, or only on one side; ids in hex, None for not there.
+
+    ``kind`` says of what the ids are: commits, or the tags of a version whose commit is not known here.
+    """
 
     name: str
     here: str | None
     there: str | None
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def _compare(home: OpenHome, far: Remote, remote: str, agent: str, *, is_there: 
     same = tuple(_label(agent, ref) for ref in names if ours.get(ref) == theirs.get(ref))
     repo = home.repository(agent) if is_here else None
     different = tuple(
-        DifferentRef(_label(agent, ref), _commit(repo, ours.get(ref)), _commit(repo, theirs.get(ref)))
+        _different(repo, agent, ref, ours.get(ref), theirs.get(ref))
         for ref in names
         if ours.get(ref) != theirs.get(ref)
     )
@@ -123,11 +126,13 @@ def _order(agent: str, ref: str) -> tuple[int, object]:
     return (1 if ref == current_ref(agent) else 3), ref
 
 
-def _commit(repo: Repository | None, oid: bytes | None) -> str | None:
-    """The commit that a tag names, if the tag is here; else the id itself."""
-    if oid is None:
-        return None
-    if repo is None or repo.store.find(oid) is None:
-        return oid.hex()
-    is_tag = repo.store.kind(ObjectId(oid)) is Kind.TAG
-    return (repo.store.tag(ObjectId(oid)).target if is_tag else oid).hex()
+def _different(repo: Repository | None, agent: str, ref: str, here: bytes | None, there: bytes | None) -> DifferentRef:
+    """Versions by their commits where both are known and differ, so that like is compared with like."""
+    kind = "commit"
+    if ref.startswith(tags_prefix(agent)):
+        commits = {oid: commit_of(repo, oid) if repo is not None else None for oid in (here, there) if oid is not None}
+        if None in commits.values() or len(set(commits.values())) < len(commits):
+            kind = "tag"
+        else:
+            here, there = (commits[oid] if oid is not None else None for oid in (here, there))
+    return DifferentRef(_label(agent, ref), here.hex() if here else None, there.hex() if there else None, kind)

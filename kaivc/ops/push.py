@@ -94,8 +94,11 @@ def push(  # noqa: PLR0913 - a keyword for each option of the verb
     finally:
         far.close()
     _say_refused(remote, plan, sent)
-    if plan.conflicts and not dry_run:
-        raise conflict_error(agent, remote, plan.conflicts, f"all else is done: {len(sent.moved)} refs moved")
+    if plan.conflicts:
+        rest = f"nothing was sent; of all else, {_counted(plan.updates)} would move"
+        if not dry_run:
+            rest = f"all else is done: {_counted(sent.moved)} moved"
+        raise conflict_error(agent, remote, plan.conflicts, rest)
     rows = tuple(
         PushedRef(it.ref, it.old.hex() if it.old else None, it.new.hex() if it.new else None)
         for it in plan.updates
@@ -135,6 +138,10 @@ def _require_there(remote: str, head: Head, gone: Sequence[str]) -> None:
                 hint=f"did you mean {', '.join(close)}?" if close else f"`kai fetch {remote}` shows what it has",
                 nearest=close,
             )
+
+
+def _counted(refs: Sequence[object]) -> str:
+    return f"{len(refs)} ref{'' if len(refs) == 1 else 's'}"
 
 
 def _say_refused(remote: str, plan: PushPlan, sent: Sent) -> None:

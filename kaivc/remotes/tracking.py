@@ -56,11 +56,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Conflict:
-    """One number, two versions; commits in hex."""
+    """One number, two versions; commits in hex, or the tags where theirs has not come: ``kind`` says which."""
 
     version: str
     ours: str
     theirs: str
+    kind: str = "commit"
 
 
 @dataclass(frozen=True)
@@ -253,16 +254,19 @@ def conflicts(repo: Repository, theirs: Mapping[str, bytes]) -> tuple[Conflict, 
     for ref, oid in sorted(theirs.items()):
         mine = ours.get(RefName(ref)) if ref.startswith(prefix) else None
         if mine is not None and mine != oid:
-            found.append(Conflict(ref.removeprefix(prefix), _commit(repo, mine), _commit(repo, oid)))
+            number = ref.removeprefix(prefix)
+            ours_is, theirs_is = commit_of(repo, mine), commit_of(repo, oid)
+            if ours_is is not None and theirs_is is not None:
+                found.append(Conflict(number, ours_is.hex(), theirs_is.hex()))
+            else:  # like is compared with like
+                found.append(Conflict(number, mine.hex(), oid.hex(), "tag"))
     return tuple(found)
 
 
-def _commit(repo: Repository, oid: bytes) -> str:
-    """The commit that a tag names, if it is here; else the tag's own id."""
-    row = repo.store.find(oid)
-    if row is None or row.kind != Kind.TAG:
-        return oid.hex()
-    return repo.store.tag(ObjectId(oid)).target.hex()
+def commit_of(repo: Repository, tag: bytes) -> ObjectId | None:
+    """The commit that a tag names; None if the tag is not here."""
+    row = repo.store.find(tag)
+    return repo.store.tag(ObjectId(tag)).target if row is not None and row.kind == Kind.TAG else None
 
 
 def conflict_error(agent: str, remote: str, found: Iterable[Conflict], rest: str) -> VersionConflict:
@@ -270,11 +274,12 @@ def conflict_error(agent: str, remote: str, found: Iterable[Conflict], rest: str
     listed = list(found)
     first = listed[0]
     more = f", and {len(listed) - 1} more" if len(listed) > 1 else ""
+    which = "" if first.kind == "commit" else f"{first.kind} "
     return VersionConflict(
-        f"{agent}@{first.version} is {first.ours[:12]} here and {first.theirs[:12]} at {remote}{more}",
+        f"{agent}@{first.version} is {which}{first.ours[:12]} here and {which}{first.theirs[:12]} at {remote}{more}",
         unchanged=rest,
         hint=f"if yours was never pushed, `kai renumber {agent}@{first.version}` gives it another number",
-        conflicts=[{"version": it.version, "ours": it.ours, "theirs": it.theirs} for it in listed],
+        conflicts=[{"version": it.version, "ours": it.ours, "theirs": it.theirs, "kind": it.kind} for it in listed],
     )
 
 

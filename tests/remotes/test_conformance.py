@@ -476,6 +476,16 @@ def test_a_number_that_was_taken_over_there(writable: Far) -> None:
         said = cast("list[dict[str, str]]", told.value.facts["conflicts"])
         assert [it["version"] for it in said] == ["v1.2.0"]
         assert said[0]["ours"] != said[0]["theirs"]
+        assert said[0]["kind"] == "tag", "the commit over there is not known here: like is compared with like"
+        assert said[0]["ours"] == shown(near)["refs/tags/bot/v1.2.0"]
+        with pytest.raises(VersionConflict, match="tag "):
+            near.push("bot", dry_run=True)
+        near.fetch()
+        with pytest.raises(VersionConflict) as told:
+            near.push("bot")
+        said = cast("list[dict[str, str]]", told.value.facts["conflicts"])
+        mine, theirs = near.agent("bot").show("v1.2.0"), far.bot.show("v1.2.0")
+        assert (said[0]["ours"], said[0]["theirs"]) == (mine.version.oid.hex(), theirs.version.oid.hex())
         assert shown(far.home)["refs/tags/bot/v1.3.0"] == shown(near)["refs/tags/bot/v1.3.0"], "that version alone"
         whole(far.home)
 

@@ -6,7 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from kaivc.errors import (
     NoVersionYet,
     PermissionDenied,
     TargetNotEmpty,
+    VersionConflict,
 )
 from kaivc.storage import journal
 from tests.engine.homes import ENVIRON, Ticking, commit, copy, make_home, open_home, read, write
@@ -318,6 +319,27 @@ def test_a_dry_run_sends_nothing(two: Two) -> None:
     assert (len(done.refs), done.applied, done.size, done.seq) == (2, False, 0, None)
     assert (refs(two.there), refs(two.here)) == (before, mine)
     assert not list(Path(two.far.opened.layout.root).glob(".kai/incoming/bot/*"))
+
+
+def test_a_dry_run_says_which_numbers_are_taken(two: Two) -> None:
+    commit(two.there, V1, version="2.0.0")
+    commit(two.here, V3, version="2.0.0")
+    with pytest.raises(VersionConflict) as told:
+        two.near.push("bot", dry_run=True)
+    assert told.value.unchanged == "nothing was sent; of all else, 0 refs would move"
+
+
+def test_an_audit_compares_like_with_like(two: Two) -> None:
+    """Of a version over there the tag alone is known until it is fetched."""
+    commit(two.there, V1, version="2.0.0")
+    commit(two.here, V3, version="2.0.0")
+    (before,) = two.near.audit_against("origin").agents[0].different[:1]
+    tags = [refs(agent)["refs/tags/bot/v2.0.0"].hex() for agent in (two.here, two.there)]
+    assert (before.kind, before.here, before.there) == ("tag", *tags)
+    two.near.fetch()
+    number, current = two.near.audit_against("origin").agents[0].different
+    assert number == replace(current, name="v2.0.0"), "commits, by which `kai versions` knows them"
+    assert (current.kind, current.there) == ("commit", two.there.current.oid.hex())
 
 
 @pytest.mark.parametrize("name", ["current", "v1.0.0", "snapshots/none", "backups/1", "../x", "refs/heads/bot/current"])

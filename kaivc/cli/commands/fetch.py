@@ -33,8 +33,8 @@ def _document(done: FetchedAll) -> render.Document:
 def _agent(it: Fetched) -> render.Document:
     document = render.plain(it)
     del document["remote"]
-    for name in ("changes", "conflicts"):
-        document[name] = [render.plain(one) for one in document[name]]
+    document["changes"] = [render.plain(one) for one in it.changes]
+    document["conflicts"] = [{"version": one.version, "ours": one.ours, "theirs": one.theirs} for one in it.conflicts]
     return document
 
 
