@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from kaivc import adminlog, links
-from kaivc.errors import InvalidName, InvalidSettings, NameTaken, PermissionDenied
+from kaivc.errors import CredentialsNeeded, InvalidName, InvalidSettings, NameTaken, PermissionDenied
 from kaivc.layout import Layout
 from kaivc.names import Actor, is_name, nearest
 from kaivc.records import dataclass, replace
@@ -332,10 +332,11 @@ class UserAccess:
 
 
 class TokenAccess:
-    """Whoever shows a token: ``serving.Access`` over HTTP."""
+    """Whoever shows a token: ``serving.Access`` over HTTP. ``holds`` tells whether it is one still."""
 
-    def __init__(self, token: Token) -> None:
+    def __init__(self, token: Token, holds: Callable[[Token], bool]) -> None:
         self.token = token
+        self._holds = holds
         self._powers = Powers((token.grant,))
 
     @property
@@ -352,7 +353,16 @@ class TokenAccess:
         return self._powers.may(Act.READ, agent)
 
     def require(self, agent: str, acts: frozenset[str]) -> None:
-        """Raise PermissionDenied, or NoSuchAgent where not even reading is allowed, unless each of these is."""
+        """Raise PermissionDenied, or NoSuchAgent where not even reading is allowed, unless each of these is.
+
+        CredentialsNeeded for a token that was revoked since, or whose time is over by now: a push may last for hours.
+        """
+        if not self._holds(self.token):
+            raise CredentialsNeeded(
+                "the token was revoked meanwhile, or its time is over",
+                unchanged="nothing moved",
+                hint="`kai token add NAME --role ROLE` over there makes one",
+            )
         self._powers.require(f"token {self.token.name}", agent, acts)
 
 

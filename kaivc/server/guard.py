@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kaivc import access
-from kaivc.access import Anonymous, Rules, TokenAccess
+from kaivc.access import Anonymous, Rules, Token, TokenAccess
 from kaivc.errors import CredentialsNeeded, StorageFailed
 from kaivc.layout import Layout
 from kaivc.server.limits import Limits
@@ -50,8 +50,11 @@ class Guard:
         for text in texts:
             token = rules.token(text, time.time_ns())
             if token is not None:
-                return TokenAccess(token)
+                return TokenAccess(token, self._holds)
         raise self._refused(str((scope.get("client") or ("",))[0]), guessed=bool(headers))
+
+    def _holds(self, token: Token) -> bool:
+        return token in self._rules().tokens and not token.expired(time.time_ns())
 
     def _rules(self) -> Rules:
         """What the file says now; it is small, and read again only where its bytes are others."""

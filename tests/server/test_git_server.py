@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import os
 import random
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -512,6 +514,30 @@ def test_nobody_is_let_in_without_a_token_and_readers_are_asked_for_one_when_the
         git("clone", "-q", site.url("bot", ""), it.room / "clone")
         said = git("push", site.url("bot", ""), "v1.0.1^{}:refs/heads/snapshots/x", at=it.room / "clone", ok=False)
         assert "could not read Username" in said
+
+
+def test_a_push_does_not_land_once_its_token_is_revoked(it: Served) -> None:
+    """However long before that it began."""
+    found = it.refs()["refs/heads/bot/current"]
+    kind = it.bot.repository.home.format.name
+    move = f"{'0' * len(found)} {found} refs/heads/snapshots/x\0report-status object-format={kind}"
+    body = line(move.encode()) + FLUSH + pack([], kind)
+    host, port = it.site.place.split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    connection.putrequest("POST", "/bot.git/git-receive-pack")
+    connection.putheader("Authorization", f"Bearer {it.site.secret}")
+    connection.putheader("Content-Type", "application/x-git-receive-pack-request")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:-5])
+    time.sleep(0.3)
+    it.home.token_revoke(it.home.tokens()[0].token.id)
+    connection.send(body[-5:])
+    with connection.getresponse() as answer:
+        said = answer.read()
+    connection.close()
+    assert b"ng refs/heads/snapshots/x" in said
+    assert b"revoked" in said
+    assert not any("/snapshots/" in ref for ref in it.refs())
 
 
 # ---------------------------------------------------------------- requests that git does not make
