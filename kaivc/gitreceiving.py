@@ -51,7 +51,7 @@ def receive_pack(site: Site, read: pktline.Read, write: Write, limits: Limits = 
     words, commands = _commands(site, lines)
     if not commands:
         return
-    report = _Report(words, write)
+    report = _Report(words, write, site.told)
     try:
         agent, updates = _updates(site, commands)
     except KaiError as error:
@@ -199,10 +199,11 @@ class _Push:
 class _Report:
     """What git is told of each ref, and its user in words."""
 
-    def __init__(self, words: Mapping[str, str], write: Write) -> None:
+    def __init__(self, words: Mapping[str, str], write: Write, told: Callable[[KaiError], KaiError]) -> None:
         self._asked = "report-status" in words
         self._banded = "side-band-64k" in words
         self._write = write
+        self._told = told
 
     def send(
         self,
@@ -216,8 +217,9 @@ class _Report:
             land = take(lines)
         except KaiError as error:
             _drain(lines)
-            self._tell(error)
-            self._report(_one_line(error.what), [(it.ref, "the pack was not taken") for it in commands])
+            shown = self._told(error)
+            self._tell(shown)
+            self._report(_one_line(shown.what), [(it.ref, "the pack was not taken") for it in commands])
             return
         try:
             note = land()
@@ -230,6 +232,7 @@ class _Report:
 
     def refused(self, commands: Sequence[_Command], error: KaiError, names: Mapping[str, str]) -> None:
         """Nothing moved: the ref that is to blame says why, the others that they go with it."""
+        error = self._told(error)
         self._tell(error)
         blamed = error.facts.get("git_ref") or names.get(str(error.facts.get("ref")))
         why = _one_line(error.what)

@@ -10,10 +10,11 @@ HEAD names the branch of what is in force. Backups and remotes stay at home; so 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 from kaivc import landing
-from kaivc.errors import NoSuchAgent
+from kaivc.errors import KaiError, NoSuchAgent
 from kaivc.names import ObjectId, current_ref, heads_prefix, is_name, tags_prefix
 from kaivc.records import dataclass
 from kaivc.repository import OpenHome, Repository
@@ -26,11 +27,15 @@ HEADS, TAGS = "refs/heads/", "refs/tags/"
 
 @dataclass(frozen=True)
 class Site:
-    """One URL: what is shown there, to whom; ``agent`` of None stands for the whole home."""
+    """One URL: what is shown there, to whom; ``agent`` of None stands for the whole home.
+
+    ``told`` takes note of an error that git is told of within an answer, and gives it as a peer may read it.
+    """
 
     home: OpenHome
     access: Access
     agent: str | None
+    told: Callable[[KaiError], KaiError] = lambda error: error
 
     def repository(self, agent: str) -> Repository | None:
         """An agent that lives and may be read; None for any other."""

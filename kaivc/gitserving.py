@@ -101,7 +101,7 @@ def upload_pack(site: Site, read: pktline.Read, write: Write) -> None:
             write(piece)
         whole = _Negotiation(site, asked, lines, write).run()
     except KaiError as error:
-        write(pktline.line(f"ERR kaivc: {error.what}\n".encode()))
+        write(pktline.line(f"ERR kaivc: {site.told(error).what}\n".encode()))
         return
     if whole:
         _send(site, asked, cut, write)
@@ -397,7 +397,7 @@ def _send(site: Site, asked: _Asked, cut: _Cut, write: Write) -> None:
         if not banded:
             raise
         adminlog.note(site.home, ", ".join(asked.wants), error)
-        for packet in pktline.banded(FATAL, f"kaivc: {error.what}\n".encode()):
+        for packet in pktline.banded(FATAL, f"kaivc: {site.told(error).what}\n".encode()):
             write(packet)
         return
     if banded:

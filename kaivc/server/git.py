@@ -70,7 +70,12 @@ def _answer(house: House, exchange: Exchange) -> None:
     if found is None:
         raise NoSuchPath("nothing is here", hint="git asks at /AGENT.git, and at /_home.git for all agents")
     agent = None if found[1] == HOME else found[1]
-    site = Site(house.home, exchange.access, agent)
+
+    def told(error: KaiError) -> KaiError:
+        exchange.entry.code = error.code
+        return house.told(error, agent)
+
+    site = Site(house.home, exchange.access, agent, told)
     exchange.entry.agent = agent
     if found[2] == "info/refs":
         _list(exchange, site)

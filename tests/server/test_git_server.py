@@ -540,6 +540,32 @@ def test_a_push_does_not_land_once_its_token_is_revoked(it: Served) -> None:
     assert not any("/snapshots/" in ref for ref in it.refs())
 
 
+def comes_to_be_logged(it: Served, code: str) -> bool:
+    """Whether the newest line says so: it is written when the answer has gone."""
+    deadline = time.monotonic() + 10
+    while (found := json.loads(it.site.log.read_text().splitlines()[-1])["code"]) != code:
+        if time.monotonic() > deadline:
+            return bool(found == code)
+        time.sleep(0.01)
+    return True
+
+
+def test_what_is_refused_within_an_answer_is_in_the_log_and_names_no_place_of_the_machine(it: Served) -> None:
+    clone = it.clone()
+    (it.path / "stray").mkdir()
+    for where, secret, what, code in (
+        ("stray", it.site.secret, "HEAD:refs/heads/current", "E204"),
+        ("bot", token(it.home.opened, "tester"), "+v1.0.0^{}:refs/heads/current", "E105"),
+    ):
+        said = git("push", it.site.url(where, secret), what, at=clone, ok=False)
+        assert "remote rejected" in said
+        assert str(it.path) not in said
+        assert comes_to_be_logged(it, code)
+    fetch = line(b"want " + b"1" * len(it.refs()["refs/heads/bot/current"])) + FLUSH
+    assert b"ERR" in post(it, "git-upload-pack", fetch)
+    assert comes_to_be_logged(it, "E404")
+
+
 # ---------------------------------------------------------------- requests that git does not make
 
 
