@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from kaivc import landing, making, parcels, versions
-from kaivc.errors import LostRace, NoSuchAgent, PermissionDenied
+from kaivc.errors import AgentBusy, LostRace, NoSuchAgent, PermissionDenied
 from kaivc.incoming import Incoming
 from kaivc.landing import Arrival
 from kaivc.names import Actor, ObjectId, check_name, check_op_id, current_ref, snapshots_prefix, tags_prefix
@@ -63,6 +63,9 @@ class FarHome:
         try:
             repo = self._home.repository(agent)
         except NoSuchAgent as error:
+            now = error.facts.get("renamed")
+            if isinstance(now, str) and self._access.may_read(now):
+                raise
             raise unseen(agent) from error
         repo.require_live()
         return repo
@@ -120,6 +123,11 @@ class FarHome:
 
     # ------------------------------------------------------------ writing
 
+    def _may_send(self, agent: str) -> None:
+        """Raise unless something may be pushed; what comes for an agent that is not there could only make it."""
+        there = self._home.catalog.agent(agent) is not None
+        self._access.require(agent, frozenset() if there else frozenset(["create"]))
+
     def _incoming(self, agent: str, parcel: Offer) -> Incoming:
         """Where a parcel of this peer arrives: one cannot touch, or learn of, another's."""
         check_name("agent", agent)
@@ -127,13 +135,13 @@ class FarHome:
 
     def held(self, agent: str, parcel: Offer) -> int:
         """How much of it has arrived."""
-        self._access.require(agent, frozenset())
+        self._may_send(agent)
         with self._incoming(agent, parcel) as arriving:
             return arriving.size
 
     def put(self, agent: str, parcel: Offer, start: int, data: Iterable[bytes]) -> int:
         """Take more of it."""
-        self._access.require(agent, frozenset())
+        self._may_send(agent)
         with self._incoming(agent, parcel) as arriving:
             if arriving.size != start:
                 raise LostRace(
@@ -183,7 +191,12 @@ class FarHome:
                 done = landing.land_new(self._home, agent, arrived, arrival, tips)
         else:
             repo = self._repository(agent).linked_now()  # this process may have been here for a year
-            done = landing.land(repo, arrived, arrival, tips, lambda: landing.shown_refs(repo).values())
+            try:
+                done = landing.land(repo, arrived, arrival, tips, lambda: landing.shown_refs(repo).values())
+            except AgentBusy as error:
+                if "--live" in error.hint:  # which is for those who are here
+                    error.hint = "stop it here, or name a `quiesce` command in its kai.yaml; then push again"
+                raise
         return Outcome(done.seq, done.digest, done.backup)
 
     def close(self) -> None:

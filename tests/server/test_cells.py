@@ -46,8 +46,8 @@ ABSENT = """
     log              gone  gone  gone  gone  gone
     offer            gone  gone  gone  gone  gone
     get              gone  gone  gone  gone  gone
-    held             no    yes   yes   yes   yes
-    put              no    yes   yes   yes   yes
+    held             no    no    no    yes   yes
+    put              no    no    no    yes   yes
     add_snapshot     no    gone  gone  gone  gone
     move_current     no    no    gone  gone  gone
     add_version      no    no    no    gone  gone
