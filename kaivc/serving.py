@@ -187,7 +187,7 @@ class FarHome:
         if row is None and arrived is not None:
             self._access.require(agent, frozenset(["create"]))
             with making.name_held(self._home, agent, self._home.settings.lock_wait):
-                making.check_free(self._home, agent)
+                self._check_free(agent)
                 done = landing.land_new(self._home, agent, arrived, arrival, tips)
         else:
             repo = self._repository(agent).linked_now()  # this process may have been here for a year
@@ -198,6 +198,17 @@ class FarHome:
                     error.hint = "stop it here, or name a `quiesce` command in its kai.yaml; then push again"
                 raise
         return Outcome(done.seq, done.digest, done.backup)
+
+    def _check_free(self, agent: str) -> None:
+        """Raise NameTaken unless an agent may be made; what one is called now is told to who may read it."""
+        try:
+            making.check_free(self._home, agent)
+        except NameTaken:
+            now = self._home.catalog.renamed(agent)
+            if now is None or self._access.may_read(now):
+                raise
+            what = f"{agent!r} was the name of another agent, and names are used once"
+            raise NameTaken(what, unchanged="nothing moved", hint="choose another name", name=agent) from None
 
     def close(self) -> None:
         """The home is the caller's."""
