@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from kaivc import landing, making, parcels, versions
-from kaivc.errors import AgentBusy, LostRace, NoSuchAgent, PermissionDenied
+from kaivc.errors import AgentBusy, LostRace, NameTaken, NoSuchAgent, PermissionDenied
 from kaivc.incoming import Incoming
 from kaivc.landing import Arrival
 from kaivc.names import Actor, ObjectId, check_name, check_op_id, current_ref, snapshots_prefix, tags_prefix

@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 
 from kaivc import access
+from kaivc.access import TokenAccess
+from kaivc.errors import NameTaken
 from kaivc.records import replace
 from kaivc.roles import Role
+from kaivc.serving import FarHome
+from kaivc.wire import Entry, Offer, Update
 from tests.engine.homes import commit, make_home
 from tests.server.daemon import Answer, Daemon, ask, daemon
 
@@ -222,6 +226,20 @@ def test_objects_of_another_agent_can_not_be_had_through_ones_own(place: Place) 
         parcel=None,
     )
     assert named.code == "E405"
+
+
+def test_what_an_agent_is_called_now_is_not_told_to_who_may_not_read_it(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    commit(home.new("mine-bot"), {"logic.py": b"1"})
+    home.rename("mine-bot", "hush")
+    moves = (Update("refs/heads/mine-bot/current", None, NOWHERE),)
+    entry = Entry("again", "Eve <eve@example.org>", "r", moves, Offer("ab" * 32, 1, 10))
+    for pattern, is_told in (("mine-*", False), ("*", True)):
+        token = home.token_add(f"t{len(pattern)}", "maintainer", [pattern]).token
+        with pytest.raises(NameTaken) as caught:
+            FarHome(home.opened, TokenAccess(token, lambda _: True)).append("mine-bot", entry)
+        assert ("hush" in f"{caught.value.what} {caught.value.hint} {caught.value.facts}") is is_told
+    home.close()
 
 
 def test_another_token_knows_nothing_of_what_one_has_sent(place: Place) -> None:
