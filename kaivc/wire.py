@@ -285,13 +285,16 @@ def raise_error(fields: Fields) -> None:
     known = {str(key)[:40]: value for key, value in given.items() if isinstance(value, str | int | bool | None)}
     for taken in ("what", "unchanged", "hint", "self"):
         known.pop(taken, None)
-    hint = fields.text("hint")
-    raise kind(
-        "the other end says: " + fields.text("what", 64 << 10),
-        unchanged=fields.text("unchanged"),
-        hint=f"the other end says: {hint}" if hint else "",
-        **known,
-    )
+    what, unchanged, hint = fields.text("what", 64 << 10), fields.text("unchanged"), fields.text("hint")
+    raise told(kind(what, unchanged=unchanged, hint=hint, **known))
+
+
+def told(error: KaiError) -> KaiError:
+    """The same error, as one of the other end: nobody takes its words for those of this one."""
+    error.what = f"the other end says: {error.what}"
+    error.hint = f"the other end says: {error.hint}" if error.hint else ""
+    error.args = (error.what,)
+    return error
 
 
 # ---------------------------------------------------------------- frames

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kaivc import remotelist, versions
-from kaivc.errors import KaiError, NoSuchAgent, NoVersionYet
+from kaivc.errors import HomeExists, KaiError, NoSuchAgent, NoVersionYet
 from kaivc.names import nearest
 from kaivc.records import dataclass
 from kaivc.remotes.base import Remote
@@ -50,7 +50,11 @@ def clone(
             hint = f"did you mean {', '.join(close)}?" if close else f"there are: {', '.join(there[:10])}"
             raise NoSuchAgent(f"there is no agent {name!r:.100} at {url}", unchanged="nothing was made", hint=hint)
     object_format = far.object_format
-    home = make(object_format)
+    try:
+        home = make(object_format)
+    except HomeExists as error:
+        error.hint = "a clone that was cut goes on there with `kai pull AGENT`; `kai fetch` says which are missing"
+        raise
     remotelist.add(home, remote, url)
     done: list[ClonedAgent] = []
     empty: list[str] = []

@@ -17,7 +17,7 @@ from kaivc.repository import OpenHome
 
 @dataclass(frozen=True)
 class FetchedAll:
-    """What was fetched of each agent; ``absent`` are agents over there that are not here."""
+    """What was fetched of each agent; ``absent`` are agents over there that are not here, and never were."""
 
     remote: str
     url: str
@@ -41,6 +41,8 @@ def fetch(home: OpenHome, context: Context, remote: str, agents: Sequence[str] =
         there = far.agents()
         missing = [name for name in agents if name not in there]
         if missing:
+            if remotelist.seen(home, remote, missing[0]) is not None:
+                far.head(missing[0])  # says what became of it
             raise NoSuchAgent(
                 f"there is no agent {missing[0]!r} at {remote}",
                 unchanged="nothing was fetched",
@@ -51,4 +53,6 @@ def fetch(home: OpenHome, context: Context, remote: str, agents: Sequence[str] =
         done = tuple(fetch_one(home.repository(name), remote, far) for name in wanted)
     finally:
         far.close()
-    return FetchedAll(remote, remotelist.shown(found.url), done, tuple(name for name in there if name not in here))
+    known = {*here, *home.catalog.agent_names(removed=True)}
+    absent = tuple(name for name in there if name not in known and home.catalog.renamed(name) is None)
+    return FetchedAll(remote, remotelist.shown(found.url), done, absent)

@@ -89,11 +89,10 @@ def candidates(origin: Origin, user: str, environ: Mapping[str, str], ask: Ask, 
 def needed(origin: Origin, tried: int) -> CredentialsNeeded:
     """The error for when nothing, or nothing right, was found."""
     what = "took none of the credentials that were found" if tried else "wants credentials, and none were found"
-    return CredentialsNeeded(
-        f"{origin} {what}",
-        unchanged="nothing was sent",
-        hint="put a token into git's credential helper, ~/.netrc or KAI_TOKEN, or run the command on a terminal",
-    )
+    hint = "put a token into git's credential helper, ~/.netrc or KAI_TOKEN, or run the command on a terminal"
+    if tried:
+        hint = "a token may be wrong, revoked, or its time over: ask for another, and " + hint
+    return CredentialsNeeded(f"{origin} {what}", unchanged="nothing was sent", hint=hint)
 
 
 def _helped(origin: Origin, user: str, environ: Mapping[str, str]) -> Credential | None:

@@ -188,7 +188,9 @@ class _Server:
 
         reason = getattr(error, "reason", None) or error
         hint = "look at the URL and at the connection, then run the command again: it goes on from where it was cut"
-        if isinstance(error, SSLError) or isinstance(reason, ssl.SSLCertVerificationError):
+        if "WRONG_VERSION_NUMBER" in str(reason):
+            hint = f"TLS is not spoken there: is it http://{self._origin.host}:{self._origin.port}?"
+        elif isinstance(error, SSLError) or isinstance(reason, ssl.SSLCertVerificationError):
             hint = "its certificate is not one that is trusted here; SSL_CERT_FILE names others to trust"
         return TransportError(
             f"{self._origin} cannot be reached, or broke off: {_words(reason)}",

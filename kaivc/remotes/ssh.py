@@ -9,7 +9,7 @@ from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 from kaivc.dialogue import Client, over_pipes
-from kaivc.errors import RefusedUrl, TransportError
+from kaivc.errors import NoSuchHome, RefusedUrl, TransportError
 from kaivc.records import dataclass
 from kaivc.remotes.base import Context
 from kaivc.remotes.homes import HomeRemote
@@ -122,6 +122,11 @@ class _Pipes:
         words = said[-1][:500] if said else "it said nothing"
         code = self._process.returncode
         hint = "run the command again: it goes on from where it was cut"
+        ours = [it for it in said if it.startswith("kai: ")]
+        if ours:  # what it says to do is for who is there
+            words = ours[-1].removeprefix("kai: ")[:500]
+            if code == NoSuchHome.exit_code:
+                hint = f"look at the path in the URL: {self._to.path!r:.200} over there"
         if code == UNREACHED:
             hint = f"look whether `ssh {self._to.host}` works"
         elif code == NOT_FOUND:

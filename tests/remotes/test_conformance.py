@@ -20,6 +20,7 @@ from kaivc.errors import (
     NoSuchAgent,
     NoSuchRevision,
     RefusedByRemote,
+    TransportError,
     VersionConflict,
     WrongFormat,
 )
@@ -27,7 +28,7 @@ from kaivc.remotes.base import Push
 from kaivc.wire import Update
 from tests.engine.homes import Files, commit, copy, make_home, open_home, read, remove, write
 from tests.remotes import githosts
-from tests.remotes.carriers import CARRIERS, Counter, Link, Sshd, Way
+from tests.remotes.carriers import CARRIERS, Counter, Link, Sshd, Way, by_pipes
 
 NOISE = random.Random(7).randbytes(200_000)
 V1: Files = {"logic.py": b"one\n", "config.yaml": b"a: 1\n", "state/noise.bin": NOISE, "state.json": b"{}\n"}
@@ -488,6 +489,14 @@ def test_a_number_that_was_taken_over_there(writable: Far) -> None:
         assert (said[0]["ours"], said[0]["theirs"]) == (mine.version.oid.hex(), theirs.version.oid.hex())
         assert shown(far.home)["refs/tags/bot/v1.3.0"] == shown(near)["refs/tags/bot/v1.3.0"], "that version alone"
         whole(far.home)
+
+
+def test_what_the_far_end_of_ssh_says_before_it_ends_is_told(tmp_path: Path) -> None:
+    """What is wrong, and not the last line of what it says to do about it."""
+    with by_pipes(tmp_path / "none") as link, pytest.raises(TransportError, match="E301: there is no home at") as told:
+        link.clone(tmp_path / "near")
+    assert str(tmp_path / "none") in told.value.hint
+    assert not (tmp_path / "near").exists()
 
 
 # ---------------------------------------------------------------- large files

@@ -16,6 +16,7 @@ from kaivc.api import Agent, Home
 from kaivc.errors import (
     AgentBusy,
     Diverged,
+    HomeExists,
     KaiError,
     NameTaken,
     NoSuchAgent,
@@ -240,6 +241,24 @@ def test_an_agent_that_was_renamed_or_removed_here_keeps_what_it_has(two: Two) -
     two.whole()
 
 
+def test_what_became_of_an_agent_over_there_is_said_as_theirs(two: Two) -> None:
+    """By a path too: an agent of that name lives here."""
+    two.far.rename("bot", "other")
+    for ask in (lambda: two.near.push("bot"), lambda: two.near.pull("bot"), lambda: two.near.fetch(agents=["bot"])):
+        with pytest.raises(NoSuchAgent, match=r"^the other end says: agent 'bot' was renamed to 'other'") as told:
+            ask()
+        assert told.value.hint.startswith("the other end says: ")
+    two.far.remove("other")
+    with pytest.raises(NoSuchAgent, match=r"^the other end says: "):
+        two.near.fetch(agents=["bot"])
+
+
+def test_a_fetch_names_only_agents_that_can_come(two: Two) -> None:
+    two.far.new("more")
+    two.near.remove("bot")
+    assert two.near.fetch().absent == ("more",)
+
+
 def test_an_agent_that_has_no_version_over_there_does_not_come(two: Two, tmp_path: Path) -> None:
     two.far.new("young")
     url = two.far.opened.layout.root
@@ -272,8 +291,9 @@ def test_a_clone_that_stops_says_how_to_go_on(two: Two, tmp_path: Path) -> None:
 def test_an_agent_that_runs_over_there_is_left_alone(two: Two) -> None:
     commit(two.here, V3)
     before = refs(two.there)
-    with running(two.there), pytest.raises(AgentBusy):
+    with running(two.there), pytest.raises(AgentBusy, match=r"^the other end says: ") as told:
         two.near.push("bot")
+    assert "--live" not in told.value.hint, "a push has no such option"
     assert refs(two.there) == before
     assert read(two.there.workspace) == V2
     done = two.near.push("bot")
@@ -431,6 +451,9 @@ def test_a_clone_goes_where_nothing_is(two: Two, tmp_path: Path) -> None:
     with pytest.raises(NoSuchAgent):
         api.clone(url, tmp_path / "new", agents=["bot", "bott"], environ=ENVIRON)
     assert not (tmp_path / "new").exists()
+    with pytest.raises(HomeExists) as told:
+        api.clone(url, two.near.opened.layout.root, environ=ENVIRON)
+    assert "kai pull AGENT" in told.value.hint, "it may be one that was cut"
     (tmp_path / "empty").mkdir()
     done = api.clone(url, tmp_path / "empty", agents=["bot"], remote="office", environ=ENVIRON, clock=Ticking())
     assert [(it.agent, it.current, it.versions) for it in done.agents] == [("bot", "v1.0.1", 2)]

@@ -246,6 +246,12 @@ def test_pushes_by_role(served: Daemon, tmp_path: Path) -> None:
     there.close()
 
 
+def test_tls_where_none_is_spoken_says_so(served: Daemon, tmp_path: Path) -> None:
+    said = process("clone", served.url.replace("http:", "https:"), str(tmp_path / "c"))
+    assert (said.code, "E401" in said.err) == (10, True)
+    assert f"is it {served.url}?" in said.err
+
+
 def test_a_token_is_found_nowhere(served: Daemon, tmp_path: Path) -> None:
     secret = tokens(tmp_path / "home")["maintainer"]
     env = {"KAI_TOKEN": secret}
