@@ -12,7 +12,15 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from kaivc import gitarrival, gitpacks, incoming
-from kaivc.errors import KaiError, LostRace, NoSuchAgent, RefusedByRemote, RefusedUrl, VersionConflict
+from kaivc.errors import (
+    KaiError,
+    LostRace,
+    NoSuchAgent,
+    RefusedArrival,
+    RefusedByRemote,
+    RefusedUrl,
+    VersionConflict,
+)
 from kaivc.incoming import Incoming
 from kaivc.names import tags_prefix
 from kaivc.records import replace
@@ -26,6 +34,10 @@ from kaivc.wire import Head, Update
 
 AGENT = "kaivc"
 """How this side names itself."""
+FOREIGN = (
+    "git takes what is no version: over there, put `current` back to one, and delete tags that kai did not make; "
+    "what `kai mirror` wrote is for git alone"
+)
 
 
 class Session(Protocol):
@@ -225,7 +237,11 @@ class GitRemote:
             ) as read:
                 offer = gitarrival.take_pack(read, repo, arriving, known)
             if offer is not None:
-                yield arriving
+                try:
+                    yield arriving
+                except RefusedArrival as error:
+                    error.hint = FOREIGN
+                    raise
                 return
         with Incoming(repo.home, repo.name, incoming.unmeasured()) as empty:
             empty.append(MAGIC)

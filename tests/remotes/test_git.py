@@ -15,7 +15,7 @@ import pytest
 import kaivc
 from kaivc import api, gitarrival, gitpacks
 from kaivc.api import Agent, Home
-from kaivc.errors import Diverged, LostRace, RefusedByRemote, VersionConflict, WrongFormat
+from kaivc.errors import Diverged, LostRace, RefusedArrival, RefusedByRemote, VersionConflict, WrongFormat
 from kaivc.remotes.base import Push
 from kaivc.remotes.git import GitRemote
 from kaivc.remotes.git import connect as to_git
@@ -184,6 +184,20 @@ def test_a_ref_that_moves_while_the_pack_travels_is_left(pair: Pair, monkeypatch
     assert "kai fetch" in caught.value.hint
     assert refs(pair.far)["refs/heads/current"] == stranger
     assert "refs/tags/v1.1.0" not in refs(pair.far)  # all moves or none
+
+
+def test_a_commit_of_gits_is_refused_with_the_way_out(pair: Pair) -> None:
+    """A home of kai's would not have taken it: `kai fsck` is nothing that can be run over there."""
+    pair.agents()
+    there = refs(pair.far)["refs/heads/current"]
+    stranger = git(pair.far, "commit-tree", "-p", there, "-m", "by git", f"{there}^{{tree}}").strip()
+    git(pair.far, "update-ref", "refs/heads/current", stranger)
+    for ask in (pair.two.fetch, lambda: pair.two.pull("bot")):
+        with pytest.raises(RefusedArrival) as told:
+            ask()
+        assert "put `current` back" in told.value.hint
+    git(pair.far, "update-ref", "refs/heads/current", there)
+    assert pair.two.fetch().agents[0].changes == ()
 
 
 def test_a_number_that_is_taken_there_conflicts_alone(pair: Pair) -> None:
