@@ -52,7 +52,7 @@ class House:
         self.guard = guard
         self.limits = limits
         self.log = log
-        self._busy: Counter[str] = Counter()
+        self._busy: Counter[tuple[str, str]] = Counter()
         self._threads = ThreadPoolExecutor(limits.requests, "kai-serve")
 
     @property
@@ -65,17 +65,22 @@ class House:
         """An ASGI application that answers requests of one protocol."""
         return Endpoint(self, service)
 
-    def has_room(self, name: str) -> bool:
-        """Whether one more request may be worked on, for this client."""
-        return self._busy.total() < self.limits.requests and self._busy[name] < self.limits.each
+    def has_room(self, access: Access, client: str) -> bool:
+        """Whether one more request may be worked on, for this token; of who shows none, for this address too."""
+        each, mine = self.limits.each, _seat(access, client)
+        if isinstance(access, Anonymous) and self._busy[mine] >= max(1, each // 2):
+            return False
+        theirs = sum(count for name, count in self._busy.items() if name[0] == mine[0])
+        return self._busy.total() < self.limits.requests and theirs < each
 
-    async def work(self, name: str, job: Callable[[], None]) -> None:
+    async def work(self, access: Access, client: str, job: Callable[[], None]) -> None:
         """Do it in a thread."""
-        self._busy[name] += 1
+        mine = _seat(access, client)
+        self._busy[mine] += 1
         try:
             await asyncio.get_running_loop().run_in_executor(self._threads, job)
         finally:
-            self._busy[name] -= 1
+            self._busy[mine] -= 1
             self._busy += Counter()  # forgets who has none
 
     def told(self, error: Exception, agent: str | None) -> KaiError:
@@ -129,13 +134,13 @@ class Endpoint:
             await self._refuse(send, entry, house.told(error, None), error.http_status)
             return
         entry.who = who(access)
-        if not house.has_room(access.name):
+        if not house.has_room(access, entry.client):
             await _pass_over(receive)
             await self._refuse(send, entry, busy(), UNAVAILABLE, [("retry-after", "1")])
             return
         loop = asyncio.get_running_loop()
         exchange = Exchange(loop, scope, receive, send, access, house.limits, entry)
-        await house.work(access.name, lambda: self._work(exchange))
+        await house.work(access, entry.client, lambda: self._work(exchange))
 
     async def _refuse(
         self, send: Send, entry: Entry, error: KaiError, status: int, headers: Iterable[tuple[str, str]] = ()
@@ -194,6 +199,11 @@ async def _pass_over(receive: Receive) -> None:
 
     with suppress(TimeoutError):
         await asyncio.wait_for(read(), MOMENT)
+
+
+def _seat(access: Access, client: str) -> tuple[str, str]:
+    """Who is busy: all that show no token are one, and told apart by their address."""
+    return access.name, client if isinstance(access, Anonymous) else ""
 
 
 def who(access: Access) -> str:

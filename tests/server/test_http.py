@@ -561,6 +561,28 @@ def test_tls(served: Served, certificate: tuple[Path, Path], monkeypatch: pytest
 # ---------------------------------------------------------------- anonymous
 
 
+def test_one_that_shows_no_token_leaves_room_for_others_that_show_none(served: Served) -> None:
+    def status(source: str, headers: dict[str, str]) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10, source_address=(source, 0))
+        connection.request("GET", "/bot.git/info/refs?service=git-upload-pack", headers=headers)
+        found = connection.getresponse().status
+        connection.close()
+        return found
+
+    with daemon(served.path, served.tmp, "--anonymous", "viewer", "--max-requests", "8") as running:
+        begun = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nM".encode()
+        slow = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(6)]
+        for connection in slow:
+            connection.sendall(begun)
+        deadline = time.monotonic() + 10
+        while status("127.0.0.1", {}) != 503 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (status("127.0.0.1", {}), status("127.0.0.2", {})) == (503, 200)
+        assert status("127.0.0.1", {"Authorization": f"Bearer {served.viewer}"}) == 200
+        for connection in slow:
+            connection.close()
+
+
 def test_anonymous_reads_and_nothing_else(served: Served) -> None:
     with daemon(served.path, served.tmp, "--anonymous", "viewer") as server:
         assert ask(server.port, None, "hello").message["agents"] == ["bot"]
