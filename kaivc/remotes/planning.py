@@ -96,6 +96,8 @@ class _Known:
 
 def _seen_since(repo: Repository, ref: RefName) -> _Known:
     own = repo.reflog(current_ref(repo.name), 1)
+    if own and own[0].verb == "renumber":  # which names anew what is in force, and chooses nothing
+        own = [it for it in repo.reflog(current_ref(repo.name)) if it.verb != "renumber"]
     moved = own[0].seq if own else 0
     since: list[ObjectId] = []
     for entry in _history(repo, ref):

@@ -341,6 +341,21 @@ def test_a_dry_run_sends_nothing(two: Two) -> None:
     assert not list(Path(two.far.opened.layout.root).glob(".kai/incoming/bot/*"))
 
 
+def test_a_new_number_is_no_choice_of_what_is_in_force(two: Two) -> None:
+    """Both sides moved; that a number was taken twice is put right, and which of the two counts is asked still."""
+    commit(two.there, V1, version="2.0.0")
+    commit(two.here, V3, version="2.0.0")
+    with pytest.raises(VersionConflict):
+        two.near.pull("bot")
+    two.here.renumber("v2.0.0")
+    with pytest.raises(Diverged):
+        two.near.pull("bot")
+    two.here.rollback("v2.0.0")
+    assert two.near.pull("bot").to_version == "v2.0.0"
+    assert [it.ref for it in two.near.push("bot").refs] == ["refs/tags/bot/v2.0.1"]
+    two.whole()
+
+
 def test_a_dry_run_says_which_numbers_are_taken(two: Two) -> None:
     commit(two.there, V1, version="2.0.0")
     commit(two.here, V3, version="2.0.0")
