@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
@@ -95,7 +95,14 @@ class House:
             return known
         if isinstance(error, StorageError):
             adminlog.note(self._home, agent or "", error)
-        return _without(error, self._home.layout.root)
+        return _without(error, self._places())
+
+    def _places(self) -> dict[str, str]:
+        """Paths of this machine that an error may name, and what stands for them."""
+        found = {self._home.layout.root: "HOME"}
+        with suppress(KaiError, OSError):
+            found |= dict.fromkeys(links.known(self._home.layout).workspaces.values(), "WORKSPACE")
+        return found
 
     def __enter__(self) -> Self:
         return self
@@ -219,9 +226,11 @@ def busy() -> TransportError:
     )
 
 
-def _without(error: KaiError, root: str) -> KaiError:
+def _without(error: KaiError, places: Mapping[str, str]) -> KaiError:
     def cleaned(text: str) -> str:
-        return text.replace(root, "HOME")
+        for path in sorted(places, key=len, reverse=True):
+            text = text.replace(path, places[path])
+        return text
 
     facts = {key: cleaned(it) if isinstance(it, str) else it for key, it in error.facts.items()}
     return type(error)(cleaned(error.what), unchanged=cleaned(error.unchanged), hint=cleaned(error.hint), **facts)

@@ -481,6 +481,25 @@ def test_who_may_what_is_read_each_time_and_what_is_damaged_lets_nobody_in(tmp_p
         assert ask(server.port, secret, "hello").status == 401
 
 
+def test_where_a_linked_workspace_lay_is_not_told(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    (tmp_path / "private").mkdir()
+    agent = home.new("bot", link=tmp_path / "private")
+    commit(agent, {"logic.py": b"1"})
+    old = bytes(agent.repository.current or b"")
+    commit(agent, {"logic.py": b"2"})
+    now = bytes(agent.repository.current or b"")
+    (tmp_path / "private").rename(tmp_path / "moved")
+    with loopback.served(home.opened) as site:
+        moves = [["refs/heads/bot/current", now, old]]
+        entry: dict[str, Any] = {"op_id": "o", "actor": "Eve <eve@example.org>", "reason": "r", "parcel": None}
+        port = int(site.place.rpartition(":")[2])
+        answer = ask(port, site.secret, "append", agent="bot", updates=moves, **entry)
+    home.close()
+    assert answer.code == "E323"
+    assert b"private" not in answer.raw
+
+
 def test_hostile_words_are_one_line_of_json(own: Daemon, served: Served) -> None:
     raw(own.port, b"GET /%0a{%22status%22:200}%1b[2J HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert [it["path"] for it in own.lines(1)] == ['/\n{"status":200}\x1b[2J']
