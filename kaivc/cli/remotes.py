@@ -64,7 +64,8 @@ def ask(door: Invocation) -> Ask:
 
                 return getpass(shown, sys.stderr) or None
             print(shown, end="", file=sys.stderr, flush=True)
-            return sys.stdin.buffer.readline().decode(errors="replace").strip() or None
+            line = sys.stdin.buffer.readline()
+            return line.decode(errors="replace").strip() if line else None
         except EOFError:
             return None
 

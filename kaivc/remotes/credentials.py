@@ -149,9 +149,10 @@ def _from_netrc(origin: Origin, user: str, environ: Mapping[str, str]) -> Creden
 
 
 def _asked(origin: Origin, user: str, ask: Ask) -> Credential | None:
-    name = user or ask(f"User at {origin}: ", False)
+    name = user or ask(f"User at {origin} (none is needed with a token of kai's): ", False)
     if name is None:
         return None
+    name = name or ANY_USER
     secret = ask(f"Token or password of {name} at {origin}: ", True)
     return Credential(name, secret) if secret else None
 

@@ -5,6 +5,7 @@ No redirect is followed: whoever answers with one could have the token, or what 
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -201,9 +202,9 @@ class _Server:
 
 
 def _words(error: object) -> str:
-    """What the system says, without the objects that urllib3 names."""
-    text = clean(str(error))
-    return text.rpartition(">: ")[2] or type(error).__name__
+    """What the system says, without the objects that urllib3 names: `<...>: ` once, `HTTPConnection(...): ` now."""
+    text = clean(str(error)).rpartition(">: ")[2]
+    return re.sub(r"^\w+\(host=[^)]*\): ", "", text) or type(error).__name__
 
 
 def _authorization(credential: Credential | None) -> dict[str, str]:

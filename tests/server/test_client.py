@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kaivc import wire
-from tests.cli.doors import Result, process
+from tests.cli.doors import Result, on_a_terminal, process
 from tests.engine.homes import commit, make_home, open_home
 from tests.server.daemon import CONTENT, Daemon, daemon
 
@@ -244,6 +244,25 @@ def test_pushes_by_role(served: Daemon, tmp_path: Path) -> None:
     assert moves == [("push", "maintainer"), ("push", "operator")], "the token's actor, not what Eve says"
     assert (there.agent("bot").workspace / "logic.py").read_bytes() == b"4"
     there.close()
+
+
+def test_a_person_who_has_a_token_need_be_nobody(served: Daemon, tmp_path: Path) -> None:
+    secret = tokens(tmp_path / "home")["viewer"]
+    said = on_a_terminal(
+        ["clone", served.url, str(tmp_path / "c")], tmp_path, [("User at", "\n"), ("Token", secret + "\n")]
+    )
+    assert said.code == 0, said.out
+    assert secret not in said.out
+
+
+def test_who_is_not_there_is_told_in_words_of_the_system(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        said = process("clone", f"http://127.0.0.1:{port}", str(tmp_path / "c"))
+    assert said.code == 10
+    assert "Connection refused" in said.err
+    assert "HTTPConnection" not in said.err
 
 
 def test_tls_where_none_is_spoken_says_so(served: Daemon, tmp_path: Path) -> None:
