@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from kaivc.errors import NoSuchAgent
+from kaivc.errors import Diverged, ForkedLog, NoSuchAgent
 from kaivc.records import dataclass
 from kaivc.remotes.base import Context
 from kaivc.remotes.bundle import connect
@@ -50,6 +50,15 @@ def bundle_unbundle(
         remote = NAME + far.home[:SHORT]
         why = reason.strip() or f"from the bundle {os.path.basename(whole)}"
         done = tuple(follow(home, far, remote, name, why, live=live) for name in (agents or there))
+    except ForkedLog as error:  # what it was seen as is noted under no name that could be removed
+        error.hint = (
+            "is it older than a bundle that was taken in, or was its home put back? Ask who made it; "
+            "`kai remote add NAME FILE` and `kai pull AGENT NAME` take what it says now"
+        )
+        raise
+    except Diverged as error:  # nothing can be pushed into a bundle
+        error.hint = error.hint.partition(", or `kai push")[0] + ", or `kai bundle create` takes yours there"
+        raise
     finally:
         far.close()
     return Unbundled(whole, remote, done)

@@ -9,7 +9,7 @@ from kaivc.errors import NoSuchRevision, NoVersionYet, RefusedByRemote
 from kaivc.names import check_op_id, current_ref, heads_prefix, nearest
 from kaivc.records import dataclass
 from kaivc.remotes import connect
-from kaivc.remotes.base import Context, Push, Sent
+from kaivc.remotes.base import Can, Context, Push, Sent
 from kaivc.remotes.planning import PushPlan, plan_push
 from kaivc.remotes.tracking import (
     conflict_error,
@@ -82,7 +82,7 @@ def push(  # noqa: PLR0913 - a keyword for each option of the verb
             _require_there(remote, head, gone)
         plan = plan_push(repo, remote, head.refs, also, gone)
         sent = Sent(())
-        if plan.updates and not dry_run:
+        if plan.updates and (not dry_run or Can.WRITE not in far.can):  # who takes nothing says so
             why = reason.strip() or f"push from {home.actor.name}"
             wanted = Push(op_id or repo.new_op_id(), str(home.actor), why, plan.updates)
             sent = far.send(repo, wanted, head.refs)

@@ -16,6 +16,7 @@ from kaivc.api import Agent, Home
 from kaivc.errors import (
     AgentBusy,
     Diverged,
+    ForkedLog,
     HomeExists,
     KaiError,
     NameTaken,
@@ -24,6 +25,7 @@ from kaivc.errors import (
     NoSuchRevision,
     NoVersionYet,
     PermissionDenied,
+    RefusedByRemote,
     TargetNotEmpty,
     VersionConflict,
 )
@@ -449,6 +451,31 @@ def test_a_remote_that_is_forgotten_leaves_versions(two: Two) -> None:
     assert not (Path(two.near.opened.layout.root) / ".kai/seen/origin").exists()
     two.near.remote_add("origin", url)
     assert len(two.near.fetch().agents[0].changes) == 4
+    two.whole()
+
+
+# ---------------------------------------------------------------- bundles
+
+
+def test_what_a_bundle_is_refused_for_says_what_can_be_done(two: Two, tmp_path: Path) -> None:
+    two.far.bundle(tmp_path / "old")
+    commit(two.there, V3, version="2.0.0")
+    two.far.bundle(tmp_path / "new")
+    two.near.unbundle(tmp_path / "new")
+    with pytest.raises(ForkedLog) as forked:
+        two.near.unbundle(tmp_path / "old")
+    assert "`kai remote add NAME FILE` and `kai pull AGENT NAME`" in forked.value.hint
+    two.near.remote_add("disk", str(tmp_path / "old"))  # as it says
+    assert two.near.pull("bot", "disk").to_version == "v2.0.0"
+    commit(two.here, V1, version="3.0.0")
+    with pytest.raises(RefusedByRemote):
+        two.near.push("bot", "disk", dry_run=True)
+    commit(two.there, V2, version="4.0.0")
+    two.far.bundle(tmp_path / "newer")
+    with pytest.raises(Diverged) as diverged:
+        two.near.unbundle(tmp_path / "newer")
+    assert "push" not in diverged.value.hint
+    assert "takes theirs, or `kai bundle create`" in diverged.value.hint
     two.whole()
 
 
