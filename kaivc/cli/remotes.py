@@ -75,8 +75,13 @@ def ask(door: Invocation) -> Ask:
 # ---------------------------------------------------------------- refs that moved
 
 
-def lines(home: Home, agent: str, moves: Iterable[Move], paint: Paint, before: str = "") -> Iterator[str]:
-    """A line for each ref, as ``v1.0.6 [new]``; ``before`` stands before each name."""
+def lines(
+    home: Home, agent: str, moves: Iterable[Move], paint: Paint, before: str = "", *, ids: bool = False
+) -> Iterator[str]:
+    """A line for each ref, as ``v1.0.6 [new]``; ``before`` stands before each name.
+
+    With ``ids`` the commit stands behind it: what was only fetched is known by nothing else here.
+    """
     for ref, old, new in moves:
         name = f"{before}{escape(short(agent, ref))}"
         if old is None:
@@ -85,12 +90,19 @@ def lines(home: Home, agent: str, moves: Iterable[Move], paint: Paint, before: s
             said = paint("red", "[gone]")
         else:
             said = f"{_called(home, agent, old)} -> {paint('yellow', _called(home, agent, new))}"
-        yield f"{name} {said}"
+        behind = f" ({_commit(home, agent, new)[: render.SHORT]})" if ids and new is not None else ""
+        yield f"{name} {said}{behind}"
 
 
 def short(agent: str, ref: str) -> str:
     """A ref as a revision of its agent: ``v1.0.6``, ``current``, ``snapshots/ID``."""
     return ref.removeprefix(f"refs/tags/{agent}/").removeprefix(f"refs/heads/{agent}/")
+
+
+def _commit(home: Home, agent: str, oid: str) -> str:
+    from kaivc.remotes.tracking import commit_of
+
+    return (commit_of(home.agent(agent).repository, bytes.fromhex(oid)) or bytes.fromhex(oid)).hex()
 
 
 def _called(home: Home, agent: str, oid: str) -> str:

@@ -28,12 +28,14 @@ def office(kai: Kai, home: Path) -> Path:
 
 
 def test_what_a_fetch_a_pull_and_a_push_say(kai: Kai, home: Path, office: Path) -> None:
+    theirs = kai("--home", str(office), "rev-parse", "bot").out[:12]
     assert kai("fetch").out.splitlines() == [
         f"from {office}",
-        "  bot@v1.1.1 [new]",
-        "  bot@current v1.1.0 -> v1.1.1",
+        f"  bot@v1.1.1 [new] ({theirs})",
+        f"  bot@current v1.1.0 -> v1.1.1 ({theirs})",
         "office: 2 refs moved, 4 objects came",
     ]
+    assert kai("diff", f"bot@{theirs}", "current").code == 0, "by this it is known here until it is pulled"
     assert kai("fetch").out == "office: nothing new\n"
     (home / "bot/workspace/state.json").write_text("mine")
     assert kai("pull", "bot").out.splitlines() == [

@@ -44,7 +44,7 @@ def _text(home: Home, done: FetchedAll, paint: Paint) -> Iterator[str]:
         yield f"from {escape(done.url)}"
     for it in moved:
         moves = ((one.ref, one.old, one.new) for one in it.changes)
-        yield from remotes.lines(home, it.agent, moves, paint, f"  {it.agent}@")
+        yield from remotes.lines(home, it.agent, moves, paint, f"  {it.agent}@", ids=True)
     for it in done.agents:
         for one in it.conflicts:
             said = (
