@@ -36,6 +36,8 @@ MAX_OBJECTS = 5_000_000
 ROOM = 2.0
 """A parcel may have so many times the bytes that were announced: what is encoded anew is announced by its content."""
 SLACK = 1 << 20
+POLL = 0.05
+"""Seconds between two tries to have a parcel's file."""
 
 
 class Incoming:
@@ -65,15 +67,21 @@ class Incoming:
             home.vfs.close(self._fd)  # whoever held it was done with it, and removed it
 
     def _hold(self) -> None:
-        try:
-            self._home.vfs.flock(self._fd)
-        except BlockingIOError as error:
-            raise LockTimeout(
-                f"another transfer is taking in the same versions of {self._agent}",
-                unchanged="nothing moved",
-                hint="let it end, then run the command again",
-                agent=self._agent,
-            ) from error
+        """Have it alone; the other end of a client that was stopped may need a moment to be done with it."""
+        waited = 0.0
+        while True:
+            try:
+                return self._home.vfs.flock(self._fd)
+            except BlockingIOError as error:
+                if waited >= self._home.settings.lock_wait:
+                    raise LockTimeout(
+                        f"another transfer is taking in the same versions of {self._agent}",
+                        unchanged="nothing moved",
+                        hint="let it end, then run the command again",
+                        agent=self._agent,
+                    ) from error
+            self._home.sleep(POLL)
+            waited += POLL
 
     def __exit__(self, *_: object) -> None:
         try:

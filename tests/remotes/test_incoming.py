@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -66,11 +67,23 @@ def test_a_file_that_lands_while_it_is_opened_is_not_written_to(
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
-    with closing(make_home(tmp_path / "home")) as home, Incoming(home.opened, "bot", OFFER):
+    with closing(make_home(tmp_path / "home", lock__wait="100ms")) as home, Incoming(home.opened, "bot", OFFER):
         with pytest.raises(LockTimeout), Incoming(home.opened, "bot", OFFER):
             pass
         with Incoming(home.opened, "bot", OFFER, "another"):
             pass
+
+
+def test_who_comes_while_another_is_about_to_be_done_waits(tmp_path: Path) -> None:
+    """A push that is stopped and begun again: the other end may be at work on the first still."""
+    with closing(make_home(tmp_path / "home", lock__wait="20s")) as home:
+        first = Incoming(home.opened, "bot", OFFER).__enter__()
+        first.take([b"x"])
+        done = threading.Timer(0.3, first.__exit__)
+        done.start()
+        with Incoming(home.opened, "bot", OFFER) as second:
+            assert second.size == 1
+        done.join()
 
 
 def test_what_cannot_be_removed_does_not_undo_what_landed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
