@@ -220,16 +220,16 @@ class Capturer:
         Its name was checked when it was learnt, and is checked again when a tree is made of it.
         """
         base = self._base.get(path)
-        if base is None or base.oid != learnt.oid or self._has_secrets or self._rules.ignored(path, False):
+        if base is None or learnt.signature != signature(status) or base.oid != learnt.oid:
+            return False  # (of a database with a log the signature is longer)
+        mode = status.st_mode
+        if base.mode != (EXECUTABLE if mode & stat.S_IXUSR else FILE) or not stat.S_ISREG(mode):
             return False
-        if learnt.signature != signature(status) or not is_settled(learnt):  # of a database with a log it is longer
+        if status.st_nlink > 1 or status.st_size > self._largest or self._has_secrets or not is_settled(learnt):
             return False
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_size > self._largest:
+        if path.endswith(sqlitefiles.SIDE_SUFFIXES) or path[path.rfind(b"/") + 1 :] + b"-wal" in names:
             return False
-        name = path.rpartition(b"/")[2]
-        if name.endswith(sqlitefiles.SIDE_SUFFIXES) or name + b"-wal" in names:
-            return False
-        if base.mode != (EXECUTABLE if status.st_mode & stat.S_IXUSR else FILE):
+        if self._rules.ignored(path, False):
             return False
         self._result.files[path] = base
         return True

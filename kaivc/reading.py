@@ -315,7 +315,10 @@ SIGNATURE = 5
 
 def is_settled(known: Known) -> bool:
     """Whether the file was older than the look at it by more than its clock can tell apart."""
-    newest = max(*known.signature[1:3], *known.signature[6:8])  # an mtime can be set back, a ctime cannot
+    times = known.signature
+    newest = max(times[1], times[2])  # an mtime can be set back, a ctime cannot
+    if len(times) > SIGNATURE:
+        newest = max(newest, *times[6:8])
     granule = COARSE_NS if newest % 1_000_000_000 == 0 else GRANULE_NS
     return known.taken_ns - newest > granule
 

@@ -290,7 +290,7 @@ class View:
         full = full or not boot or known.seen != boot
         seals = {} if full else self._repo.seals
         try:
-            extra, doubtful = self._unsealed(seals, full=full, small=small)
+            extra, doubtful = self._look_over(seals, full=full, small=small)
         except FileNotFoundError:
             extra, doubtful = [], dict.fromkeys(self._expected())
         if (extra or doubtful) and not self.exists():
@@ -298,7 +298,9 @@ class View:
         problems = [Problem(os.fsdecode(path), None, "an extra file") for path in sorted(extra)]
         if doubtful and not full:
             seals = self._repo.seals_anew()
-            doubtful = {path: it for path, it in doubtful.items() if not self._is_sealed(path, it, seals, small=small)}
+            doubtful = {
+                path: it for path, it in doubtful.items() if it is None or self._must_read(path, it, seals, small)
+            }
         fresh: dict[bytes, os.stat_result] = {}
         with DirTree(self._repo.vfs, self.path) as tree:
             for path, status in sorted(doubtful.items(), key=itemgetter(0)):
@@ -340,7 +342,7 @@ class View:
     def _expected(self) -> set[bytes]:
         return {*self.files, META_FILE}
 
-    def _unsealed(
+    def _look_over(
         self, seals: dict[tuple[int, int], Seal], *, full: bool, small: bool
     ) -> tuple[list[bytes], dict[bytes, os.stat_result | None]]:
         """The files that the version does not hold, and those that must be read, with how they look: None if missing.
@@ -354,24 +356,17 @@ class View:
                 extra.append(path)
                 continue
             missing.remove(path)
-            if full or not self._is_sealed(path, status, seals, small=small):
+            if full or self._must_read(path, status, seals, small):
                 doubtful[path] = status
         return extra, doubtful | dict.fromkeys(missing)
 
-    def _is_sealed(
-        self,
-        path: bytes,
-        status: os.stat_result | None,
-        seals: dict[tuple[int, int], Seal],
-        *,
-        small: bool,
+    def _must_read(
+        self, path: bytes, status: os.stat_result, seals: dict[tuple[int, int], Seal], small: bool, /
     ) -> bool:
-        """Whether the inode is as a seal says; with ``small``, a small file never is."""
-        return (
-            status is not None
-            and not (small and status.st_size < SMALL)
-            and seals.get((status.st_dev, status.st_ino)) == looks(status, self._oid(path))
-        )
+        """Whether the inode is not as a seal says, or the file small where ``small`` are read in any case."""
+        if small and status.st_size < SMALL:
+            return True
+        return seals.get((status.st_dev, status.st_ino)) != looks(status, self._oid(path))
 
     def _oid(self, path: bytes) -> ObjectId:
         if path == META_FILE:
