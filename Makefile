@@ -27,7 +27,7 @@ test: $(READY)  ## run the test suite with coverage
 	$(BIN)/python -m pytest -n $(WORKERS) --ignore tests/faults --cov --cov-report=term-missing:skip-covered
 
 faults: $(READY)  ## cut the power, fail the disk, kill, rot and fuzz: a tenth of what `make torture` does
-	$(BIN)/python -m pytest -n $(WORKERS) tests/faults
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/faults
 
 check: format-check lint types architecture test faults  ## everything that CI checks
 	$(BIN)/python scripts/coverage_floor.py
