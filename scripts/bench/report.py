@@ -123,7 +123,8 @@ def _history(results: Results, section: str) -> str:
     rooms = [_rooms(results, section, name) for name in results.measured(section)]
     heads = ("system", "versions", "first commit", "next commit", "÷ durable", "÷ returned")
     steps = ("restore", "÷ kai", "status", "switch", "peak MiB")
-    parts = [f"{title}\n{it.get('figures', '')}. Wall / CPU, medians.\n"]
+    rounds = max((len(runs) for runs in it["runs"].values()), default=0)
+    parts = [f"{title}\n{it.get('figures', '')}. Wall / CPU, medians; {rounds} round{'s' * (rounds != 1)}.\n"]
     parts.append(table((*heads, *steps), [row for found in times for row in found]))
     parts.append(table(("system", "bytes kept, MiB", "disk blocks, MiB", "after tidying", "÷ kai", "parts"), rooms))
     parts.append(_depth(results, section))

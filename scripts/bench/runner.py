@@ -60,13 +60,13 @@ class Runner:
             self._keep(self._results)
             for number, section in enumerate(self._plan.sections):
                 began = time.monotonic()
-                create = disk.creation(scratch)
+                source, create = machine.source(ROOT), disk.creation(scratch)
                 # What one section leaves of its share the next ones have.
                 self._until = began + (self._end - began) / (len(self._plan.sections) - number)
                 for found in self._history(section) if section in HISTORIES else self._alone(section):
                     seconds = round(time.monotonic() - began)
                     self._results.sections[section] = {
-                        "source": machine.source(ROOT),
+                        "source": source,
                         "seconds": seconds,
                         "create_us": create,
                         **found,
