@@ -181,6 +181,8 @@ class Runner:
                 found: dict[str, Any] = json.load(file)
         except (OSError, ValueError):
             return {"failed": f"ended with {process.returncode}, without a result"}
+        if "failed" in found:  # what a program says may name where it ran: a report names no place of a machine
+            found["failed"] = found["failed"].replace(self._scratch, "SCRATCH")
         return found
 
 
