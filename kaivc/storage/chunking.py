@@ -10,7 +10,7 @@ the id that they had. Bytes are equal when their BLAKE3 is: docs/design/decision
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple, Protocol
 
 MIN_CHUNK = 16 << 10
@@ -53,8 +53,8 @@ def _hasher() -> Callable[[bytes | memoryview], bytes]:
     return lambda data: blake3(data).digest()
 
 
-@lru_cache(maxsize=1)
 def _cutter() -> Callable[[memoryview], int]:
+    """The length of the next chunk; one for each blob, for two threads must not use the same."""
     from pyfastcdc import FastCDC  # noqa: PLC0415 - 20 ms that only a large blob needs
 
     cut = FastCDC(avg_size=AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK).cut_buf
@@ -125,6 +125,10 @@ class _Walk:
         self._at = 0  # the old chunk that is next,
         self._past = 0  # and how far the blob is past its start, as if nothing had been inserted
 
+    @cached_property
+    def _cutter(self) -> Callable[[memoryview], int]:
+        return _cutter()
+
     def step(self, buffer: memoryview, start: int, end: int, pieces: list[Piece], *, ended: bool) -> int:
         """Add the piece that begins at ``start``, or some; where the bytes after them begin."""
         if self._past or not self._may_keep(self._at, start, end, ended=ended):
@@ -171,7 +175,7 @@ class _Walk:
     def _cut(self, buffer: memoryview, start: int, end: int, pieces: list[Piece]) -> int:
         """Add a piece that is cut by what it holds."""
         most = buffer[start : min(end, start + MAX_CHUNK)]
-        size = min(PAGES, len(most)) if self._fixed else _cutter()(most)
+        size = min(PAGES, len(most)) if self._fixed else self._cutter(most)
         data = most[:size]
         found = chunk_id(data)
         known = self._first.get(found)

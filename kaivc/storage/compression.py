@@ -5,7 +5,8 @@ A frame may lie about its size, hold a bomb or trailing bytes; ``decompress`` be
 
 from __future__ import annotations
 
-from functools import lru_cache
+import threading
+from functools import cached_property
 
 import zstandard
 
@@ -13,17 +14,6 @@ from kaivc.errors import ChecksumMismatch
 
 MAX_WINDOW = 8 << 20
 """The memory that a frame may ask of whoever reads it; level 19 asks for so much."""
-
-
-@lru_cache(maxsize=4)
-def _compressor(level: int) -> zstandard.ZstdCompressor:
-    # The record around the frame carries a checksum and the size.
-    return zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True)
-
-
-@lru_cache(maxsize=1)
-def _decompressor() -> zstandard.ZstdDecompressor:
-    return zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
 
 
 FAST_FROM = 96 << 10
@@ -60,19 +50,39 @@ TEXT = (
 """What commits and tags have in common; part of the format, so that each of them stands alone. It never changes."""
 
 
-@lru_cache(maxsize=4)
-def _text_compressor(level: int) -> zstandard.ZstdCompressor:
-    return zstandard.ZstdCompressor(level=level, dict_data=_raw(TEXT), write_checksum=False, write_content_size=True)
+class _Contexts(threading.local):
+    """What is used again and again, by one thread: zstd lets go of the interpreter's lock while it works on one."""
+
+    def __init__(self) -> None:
+        self._compressors: dict[tuple[int, bool], zstandard.ZstdCompressor] = {}
+
+    def compressor(self, level: int, *, text: bool = False) -> zstandard.ZstdCompressor:
+        """One of a level, alone or after ``TEXT``."""
+        found = self._compressors.get((level, text))
+        if found is None:
+            # The record around the frame carries a checksum and the size.
+            found = self._compressors[level, text] = zstandard.ZstdCompressor(
+                level=level, dict_data=_raw(TEXT) if text else None, write_checksum=False, write_content_size=True
+            )
+        return found
+
+    @cached_property
+    def decompressor(self) -> zstandard.ZstdDecompressor:
+        """Of frames that stand alone."""
+        return zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+
+    @cached_property
+    def text_decompressor(self) -> zstandard.ZstdDecompressor:
+        """Of frames after ``TEXT``."""
+        return _decompressor_after(TEXT)
 
 
-@lru_cache(maxsize=1)
-def _text_decompressor() -> zstandard.ZstdDecompressor:
-    return _decompressor_after(TEXT)
+_CONTEXTS = _Contexts()
 
 
 def compress_text(data: bytes | memoryview, level: int) -> bytes:
     """One zstd frame of ``data`` that refers to ``TEXT``."""
-    return _text_compressor(level).compress(data)
+    return _CONTEXTS.compressor(level, text=True).compress(data)
 
 
 def _raw(prefix: bytes) -> zstandard.ZstdCompressionDict:
@@ -94,7 +104,7 @@ def _decompressor_after(prefix: bytes) -> zstandard.ZstdDecompressor:
 
 def compress(data: bytes | memoryview, level: int) -> bytes:
     """One zstd frame (RFC 8878) of ``data``."""
-    return _compressor(level).compress(data)
+    return _CONTEXTS.compressor(level).compress(data)
 
 
 def decompress(frame: bytes, size: int, prefix: bytes | None = None) -> bytes:
@@ -104,9 +114,9 @@ def decompress(frame: bytes, size: int, prefix: bytes | None = None) -> bytes:
         if stated != size or not size:  # nothing is compressed to hold nothing
             raise ChecksumMismatch(f"a zstd frame states {stated} bytes where {size} are recorded")
         if prefix is TEXT:
-            decoder = _text_decompressor()
+            decoder = _CONTEXTS.text_decompressor
         else:
-            decoder = _decompressor() if prefix is None else _decompressor_after(prefix)
+            decoder = _CONTEXTS.decompressor if prefix is None else _decompressor_after(prefix)
         data = decoder.decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ChecksumMismatch(f"a zstd frame cannot be read: {error}") from error
