@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,23 +262,30 @@ def test_who_sends_no_head_or_no_message_in_time_is_given_up(served: Served) -> 
     home.close()
 
 
-def test_a_head_that_never_ends_is_cut(tmp_path: Path) -> None:
-    """With a time that a test can wait for; `run` takes it from the limits."""
-    script = """if True:
-        import sys
+@contextmanager
+def bare(status: int, body: str, limits: str) -> Iterator[tuple[int, int]]:
+    """A server that answers everything so, with limits that a test can wait for: its pid and its port."""
+    script = f"""if True:
         from kaivc.server.limits import Limits
         from kaivc.server.listening import Place, bound, run
         async def app(scope, receive, send):
-            await send({"type": "http.response.start", "status": 204, "headers": []})
-            await send({"type": "http.response.body", "body": b""})
+            await send({{"type": "http.response.start", "status": {status}, "headers": []}})
+            await send({{"type": "http.response.body", "body": {body}}})
         listener, there = bound(Place("127.0.0.1", 0))
         print(there.port, flush=True)
-        run(app, listener, Limits(head=0.5, grace=2), context=None, proxy=None, reopen=lambda: None)
+        run(app, listener, Limits({limits}), context=None, proxy=None, reopen=lambda: None)
     """
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout is not None
-        port = int(child.stdout.readline())
+        yield child.pid, int(child.stdout.readline())
+    finally:
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0
+
+
+def test_a_head_that_never_ends_is_cut() -> None:
+    with bare(204, 'b""', "head=0.5, grace=2") as (_, port):
         for begun in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nA: "):
             began = time.monotonic()
             assert raw(port, begun) == b""
@@ -287,9 +295,6 @@ def test_a_head_that_never_ends_is_cut(tmp_path: Path) -> None:
         began = time.monotonic()
         assert raw(port, after_one).count(b" 204 ") == 1
         assert time.monotonic() - began < 5
-    finally:
-        child.send_signal(signal.SIGTERM)
-        assert child.wait(10) == 0
 
 
 def sockets(pid: int) -> int:
@@ -297,32 +302,18 @@ def sockets(pid: int) -> int:
     return sum(os.readlink(it.path).startswith("socket:") for it in os.scandir(f"/proc/{pid}/fd"))
 
 
-def test_who_does_not_take_an_answer_does_not_keep_its_connection(tmp_path: Path) -> None:
-    script = """if True:
-        from kaivc.server.limits import Limits
-        from kaivc.server.listening import Place, bound, run
-        async def app(scope, receive, send):
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": bytes(64 << 20)})
-        listener, there = bound(Place("127.0.0.1", 0))
-        print(there.port, flush=True)
-        run(app, listener, Limits(idle=1, grace=2), context=None, proxy=None, reopen=lambda: None)
-    """
-    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    try:
-        assert child.stdout is not None
-        place = ("127.0.0.1", int(child.stdout.readline()))
-        with socket.create_connection(place) as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            assert connection.recv(1)
-            open_now = sockets(child.pid)
-            deadline = time.monotonic() + 15
-            while (left := sockets(child.pid)) == open_now and time.monotonic() < deadline:
-                time.sleep(0.1)
-            assert left == open_now - 1
-    finally:
-        child.send_signal(signal.SIGTERM)
-        assert child.wait(10) == 0
+def test_who_does_not_take_an_answer_does_not_keep_its_connection() -> None:
+    with (
+        bare(200, "bytes(64 << 20)", "idle=1, grace=2") as (pid, port),
+        socket.create_connection(("127.0.0.1", port)) as connection,
+    ):
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert connection.recv(1)
+        open_now = sockets(pid)
+        deadline = time.monotonic() + 15
+        while (left := sockets(pid)) == open_now and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert left == open_now - 1
 
 
 def test_who_opens_connections_and_says_nothing_keeps_nobody_out(served: Served) -> None:
