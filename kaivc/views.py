@@ -290,7 +290,7 @@ class View:
         full = full or not boot or known.seen != boot
         seals = {} if full else self._repo.seals
         try:
-            extra, doubtful = self._look_over(seals, full=full, small=small)
+            extra, doubtful = self._in_doubt(seals, full=full, small=small)
         except FileNotFoundError:
             extra, doubtful = [], dict.fromkeys(self._expected())
         if (extra or doubtful) and not self.exists():
@@ -342,7 +342,7 @@ class View:
     def _expected(self) -> set[bytes]:
         return {*self.files, META_FILE}
 
-    def _look_over(
+    def _in_doubt(
         self, seals: dict[tuple[int, int], Seal], *, full: bool, small: bool
     ) -> tuple[list[bytes], dict[bytes, os.stat_result | None]]:
         """The files that the version does not hold, and those that must be read, with how they look: None if missing.
