@@ -15,6 +15,10 @@ from contextlib import suppress
 
 from kaivc.errors import NoSpace, StorageError, StorageFailed
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
 Path = str | bytes
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -62,6 +66,13 @@ def _name_of(fd: int) -> str:
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
         return f"descriptor {fd}"
+
+
+def open_nothing() -> TextIO:
+    """What swallows all and says nothing, also for programs that are started; its descriptor is the lowest free."""
+    stream = open(os.devnull, "r+", encoding="utf-8")  # noqa: SIM115 - it stays open
+    os.set_inheritable(stream.fileno(), True)
+    return stream
 
 
 class Vfs:

@@ -10,6 +10,7 @@ from types import FunctionType
 from kaivc.cli import plain
 from kaivc.cli.failures import INTERRUPTED, Misuse, report
 from kaivc.cli.invocation import Invocation
+from kaivc.cli.terminal import tell
 
 VERBS = (
     "init",
@@ -102,7 +103,7 @@ def run(args: list[str], *, leaving: bool = False) -> int:
         return report(error, _expected(args))
     except KeyboardInterrupt:
         invocation.clear()
-        print("kai: interrupted", file=sys.stderr)
+        tell("kai: interrupted")
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the door: whatever happened, it is said in one line
         return report(error, invocation)

@@ -7,7 +7,7 @@ import sys
 
 from kaivc.cli.escape import escape_lines
 from kaivc.cli.invocation import Invocation, as_json
-from kaivc.cli.terminal import Paint, wants_color
+from kaivc.cli.terminal import Paint, tell, wants_color
 from kaivc.errors import InternalError, KaiError, UnreadablePath
 
 USAGE, INTERRUPTED = 2, 130
@@ -27,13 +27,13 @@ def report(error: Exception, invocation: Invocation) -> int:
     if invocation.debug:
         import traceback
 
-        traceback.print_exception(error, file=sys.stderr)
+        tell("".join(traceback.format_exception(error)).rstrip("\n"))
     known = understood(error)
     if invocation.json:
-        print(as_json(known.as_dict()), file=sys.stderr)
+        tell(as_json(known.as_dict()))
     else:
         for line in as_text(known, Paint(wants_color(sys.stderr))):
-            print(line, file=sys.stderr)
+            tell(line)
     return known.exit_code
 
 

@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None, *, leaving: bool = False) -> int:
         return BROKEN_PIPE
     except OSError as error:
         _give_up_stdout()
-        print(f"kai: the answer could not be written: {error.strerror}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"kai: the answer could not be written: {error.strerror}", file=sys.stderr)
         return UNWRITTEN
     return code
 
@@ -50,10 +51,23 @@ def script() -> NoReturn:
     The catalog is not closed: closing it would copy its log into the main file, two syncs that nothing waits for.
     """
     gc.set_threshold(*FEWER_COLLECTIONS)
+    _fill_what_is_closed()
     code = main(leaving=True)
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     os._exit(code)
+
+
+def _fill_what_is_closed() -> None:
+    """Streams that whoever started the process has closed are opened on nothing, for it and for what it runs.
+
+    Else they would be the next files to be opened, such as those of a home.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            from kaivc.vfs import open_nothing
+
+            setattr(sys, name, open_nothing())  # takes the lowest number that is free
 
 
 def _give_up_stdout() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TextIO
 
 from kaivc.cli.escape import escape
@@ -68,6 +69,7 @@ class Line:
             self._length = 0
 
     def _write(self, text: str) -> None:
-        self.stream.write("\r" + text.ljust(self._length))
-        self.stream.flush()
+        with suppress(OSError):  # a terminal that hung up is no reason to stop half-way
+            self.stream.write("\r" + text.ljust(self._length))
+            self.stream.flush()
         self._length = len(text)

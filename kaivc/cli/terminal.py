@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from typing import TextIO
 
 from kaivc.records import dataclass
@@ -21,6 +23,12 @@ def is_terminal(stream: TextIO) -> bool:
 def wants_color(stream: TextIO) -> bool:
     """Whether to colour what goes to ``stream``: a terminal that can, and NO_COLOR unset or empty."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def tell(line: str) -> None:
+    """A line on stderr, if that takes it: a full disk under it changes neither what was done nor the exit code."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,41 @@ def test_a_full_disk_under_stdout_is_said(home: Path) -> None:
             assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_take_no_answer_and_no_harm(home: Path, closed: str) -> None:
+    import subprocess
+
+    from tests.cli.doors import KAI
+
+    def kai(line: str) -> subprocess.CompletedProcess[str]:
+        shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *KAI, *line.split()]
+        return subprocess.run(shell, cwd=home, capture_output=True, text=True, check=False)
+
+    lines = {"--version": 0, "status": 0, "cat bot logic.py": 0, "commit bot --bump patch --allow-empty": 0}
+    lines |= {"status --json": 0, "run bot -- true": 0, "log nobody": 9, "no-such-verb": 2}
+    for line, code in lines.items():
+        done = kai(line)
+        assert done.returncode == code, (line, done)
+        assert "Traceback" not in done.stderr
+        assert "E999" not in done.stderr
+        assert bool(done.stdout) == (">&-" not in closed.split() and not code and "run" not in line)
+    assert "v1.1.1" in process("versions", "bot", cwd=home).out
+    assert process("fsck", cwd=home).code == 0
+
+
+def test_a_full_disk_under_stderr_leaves_the_exit_code(home: Path) -> None:
+    import subprocess
+
+    from tests.cli.doors import KAI
+
+    with open("/dev/full", "w") as full:
+        for line, code in {"log nobody": 9, "log nobody --debug": 9, "no-such-verb": 2, "log bot": 0}.items():
+            done = subprocess.run([*KAI, *line.split()], cwd=home, stdout=subprocess.PIPE, stderr=full, check=False)
+            assert done.returncode == code, line
+        done = subprocess.run([*KAI, "log", "bot"], cwd=home, stdout=full, stderr=full, check=False)
+        assert done.returncode == 11
+
+
 def test_main_without_arguments_reads_those_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["kai", "--version"])
     assert main() == 0
