@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from operator import itemgetter
-from typing import Self
 
 from kaivc import leases, materialise, trees, versions
 from kaivc.dirtree import DirTree
+from kaivc.donor import Donor
 from kaivc.errors import (
     AgentBusy,
     ChecksumMismatch,
@@ -34,6 +34,7 @@ from kaivc.storage.caches import Seal, ViewRow
 from kaivc.storage.gitobjects import DIRECTORY, EXECUTABLE, SYMLINK, Entry, Kind
 from kaivc.trees import Files, show
 from kaivc.versions import AgentVersion
+from kaivc.vfs import unless_short
 from kaivc.workspace import hash_file
 
 NAMED = 5
@@ -261,17 +262,18 @@ class View:
     def _dir_mode(self) -> int:
         return 0o550 if self._repo.home.shared else 0o500
 
-    def _donor(self, notes: Notes) -> _Donor:
+    def _donor(self, notes: Notes) -> Donor:
         for row in notes.rows(self._repo):
             if row.tag == self._version.tag or row.seen != self._repo.home.boot:
                 continue
             if not os.path.isdir(self._repo.layout.view(self._repo.name, row.tag)):
                 continue
             try:
-                return _Donor(View(self._repo, self._other(row.tag)))
+                view = View(self._repo, self._other(row.tag))
             except (InvalidName, ChecksumMismatch, NoSuchRevision):  # its number may have been withdrawn
                 continue
-        return _Donor(None)
+            return Donor(self._repo, view.path, view.files)
+        return Donor()
 
     def _other(self, tag: str) -> AgentVersion:
         """Another version; the one before is known already."""
@@ -400,6 +402,7 @@ class View:
             try:
                 found = hash_file(self._repo, name, parent)
             except OSError as error:
+                unless_short(error)
                 return Problem(os.fsdecode(path), expected.hex(), str(error.strerror))
         return None if found == expected else Problem(os.fsdecode(path), expected.hex(), found.hex())
 
@@ -411,6 +414,7 @@ class View:
         except FileNotFoundError:
             raise
         except OSError as error:
+            unless_short(error)
             raise self.mismatch([Problem(".", "a readable directory", str(error.strerror))]) from error
 
     def _seal(self, statuses: Iterable[tuple[bytes, os.stat_result]], row: ViewRow, notes: Notes | None = None) -> None:
@@ -427,52 +431,6 @@ class View:
         """Note that the view was used."""
         if notes is None or self._version.tag not in notes.used:
             self._seal((), self._row(), notes)
-
-
-class _Donor:
-    """Another view, whose files of equal bytes may be linked instead of written."""
-
-    def __init__(self, view: View | None) -> None:
-        self._repo = view._repo if view else None  # noqa: SLF001 - its own kind
-        self._asked_anew = False
-        self._linked: set[tuple[int, int]] = set()
-        self._paths = {(entry.oid, entry.mode): path for path, entry in view.files.items()} if view else {}
-        self._tree = DirTree(view._repo.vfs, view.path) if view else None  # noqa: SLF001 - its own kind
-
-    def link(self, path: bytes, entry: Entry, tree: DirTree) -> bool:
-        """Give a file of the donor a second name in ``tree``, if its seal says that it is as it was."""
-        source = self._paths.get((entry.oid, entry.mode))
-        if self._tree is None or source is None or entry.mode == SYMLINK:
-            return False
-        status = self._tree.stat(source)
-        if status is None or not self._is_sealed(status, entry.oid):
-            return False
-        old_parent, old_name = self._tree.at(source)
-        parent, name = tree.at(path, create=True)
-        try:
-            tree.vfs.link(old_name, name, old_parent, parent)
-        except StorageFailed:  # a file of another user, or a disk without hard links: written instead
-            return False
-        self._linked.add((status.st_dev, status.st_ino))
-        return True
-
-    def _is_sealed(self, status: os.stat_result, oid: ObjectId) -> bool:
-        inode = (status.st_dev, status.st_ino)
-        if self._repo is None or inode in self._linked:  # a link changed how it looks
-            return False
-        if self._repo.seals.get(inode) == looks(status, oid):
-            return True
-        if self._asked_anew:
-            return False
-        self._asked_anew = True  # another process may have linked it, and sealed it again
-        return self._repo.seals_anew().get(inode) == looks(status, oid)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._tree is not None:
-            self._tree.__exit__()
 
 
 # ---------------------------------------------------------------- asked for

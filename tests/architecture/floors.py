@@ -65,6 +65,7 @@ FLOORS = (
             "findings",
             "drift",
             "keeping",
+            "donor",
             "views",
             "inforce",
             "relocation",

@@ -40,7 +40,7 @@ MODULES = {
     "rollback bot --to v1.0.0": DOOR
     + COMMON
     + """
-    kaivc.cli.commands.rollback kaivc.inforce kaivc.intents kaivc.keeping kaivc.materialise kaivc.movement
+    kaivc.cli.commands.rollback kaivc.donor kaivc.inforce kaivc.intents kaivc.keeping kaivc.materialise kaivc.movement
     kaivc.ops.authorize kaivc.ops.rollback kaivc.paths kaivc.relocation kaivc.retention kaivc.revisions
     kaivc.storage.writer kaivc.views kaivc.workspace
     """,
