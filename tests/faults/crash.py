@@ -10,11 +10,11 @@ from pathlib import Path
 
 from kaivc.api import open as open_any
 from kaivc.errors import KaiError
-from tests.engine.homes import ENVIRON, remove
+from tests.engine.homes import ENVIRON
 from tests.faults.disk import Disk, Image, images
 from tests.faults.judge import judge
 from tests.faults.recording import Recording, Step, recorded
-from tests.faults.stories import Story, Told, told
+from tests.faults.stories import Story, Told, clear, told
 
 ACKNOWLEDGED = "acknowledged"
 
@@ -55,7 +55,7 @@ def record(story: Story, scratch: Path, kind: type[Recording] = Recording) -> Re
     vfs.say(ACKNOWLEDGED)
     after = ask(path)
     assert after is not None
-    remove(path)
+    clear(path)
     return Recorded(vfs.top, start, vfs.log, before, after, story.again)
 
 
@@ -106,6 +106,6 @@ def cut_everywhere(
 def _check(image: Image, it: Recorded, scratch: Path, judged: Callable[..., str], *, acknowledged: bool) -> str:
     path = scratch / "cut"
     if path.exists():
-        remove(path)
+        clear(path)
     image.write(str(path))
     return judged(path, it.before, it.after, acknowledged=acknowledged, again=it.again)

@@ -18,7 +18,7 @@ from kaivc.api import Home
 from kaivc.errors import StorageError
 from kaivc.sqlitefiles import MAGIC, SIDE_SUFFIXES
 from kaivc.vfs import Vfs
-from tests.engine.homes import ENVIRON, Files, Ticking, open_home, read, write
+from tests.engine.homes import ENVIRON, Files, Ticking, open_home, read, remove, write
 from tests.engine.overlays import Planted
 from tests.faults import transfers
 
@@ -88,9 +88,19 @@ LATER = 1_800_000_000
 """When the commands are run: what ``prepare`` made is old by then."""
 
 
+def _layers(path: Path) -> str:
+    return f"{path}-layers"
+
+
+def clear(path: Path) -> None:
+    """Remove a home and what its sandboxes wrote, so that the next run finds what the first one found."""
+    remove(path)
+    Vfs().remove_tree(_layers(path))
+
+
 def _open(path: Path, vfs: Vfs) -> Home:
     flags = {"chunks.threshold": "64 KiB", "backups.keep": "0", "backups.max_age": "0s"}
-    flags["isolation.temp_dir"] = f"{path}-layers"  # not there: what lies in that of the machine is no test's
+    flags["isolation.temp_dir"] = _layers(path)  # not there: what lies in that of the machine is no test's
     return kaivc.open(path, environ=ENVIRON, clock=Ticking(LATER), vfs=vfs, flags=flags)
 
 
@@ -216,9 +226,9 @@ def clean(path: Path) -> None:
 def with_snapshot(path: Path) -> None:
     """As three versions, and a committed snapshot of the one in force."""
     three_versions(path)
-    with closing(open_home(path, isolation__temp_dir=f"{path}-layers")) as home:
+    with closing(open_home(path, isolation__temp_dir=_layers(path))) as home:
         _test(home.agent("bot"))
-    Vfs().remove_tree(f"{path}-layers")
+    Vfs().remove_tree(_layers(path))
 
 
 def _test(agent: kaivc.api.Agent) -> None:

@@ -16,12 +16,12 @@ import pytest
 
 from kaivc.errors import KaiError, OutcomeUnknown
 from kaivc.vfs import Vfs
-from tests.engine.homes import copy, remove
+from tests.engine.homes import copy
 from tests.faults import below
 from tests.faults.aftermath import aftermath, asked
 from tests.faults.below import ERRNOS, LANDED, OF_SQLITE, SHORT, Below, Fault
 from tests.faults.crash import ask
-from tests.faults.stories import STORIES, Story, Told, Unrepaired
+from tests.faults.stories import STORIES, Story, Told, Unrepaired, clear
 
 ENOUGH = 10_000
 STOP_AT = 8
@@ -70,7 +70,7 @@ def play(story: Story, scratch: Path) -> Played:
         counted.append(it.calls)
     after = ask(path)
     assert after is not None
-    remove(path)
+    clear(path)
     return Played(story, template, before, after, *counted)
 
 
@@ -123,7 +123,7 @@ def inject(
                 error.__cause__ = error.__context__ = error.__traceback__ = None
     leaked = leaks(held)
     if not under.hit:
-        remove(path)
+        clear(path)
         return
     result.injected += 1
     result.codes[code(said)] += 1
@@ -138,7 +138,7 @@ def inject(
         complaint = f"{type(error).__name__}: {error}"
     if complaint:
         result.wrong.append(f"{it.story.name}, {fault} ({under.hit}), {code(said)} {said}: {complaint}"[:1500])
-    remove(path)
+    clear(path)
 
 
 def code(said: BaseException | None) -> str:

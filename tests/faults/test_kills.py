@@ -21,11 +21,11 @@ import kaivc
 from kaivc import intents
 from kaivc.errors import NoSuchHome
 from kaivc.vfs import Vfs
-from tests.engine.homes import ENVIRON, copy, open_home, remove
+from tests.engine.homes import ENVIRON, copy, open_home
 from tests.engine.test_kill import CALLS, in_child
 from tests.faults.aftermath import SETTINGS, aftermath, asked
 from tests.faults.crash import ask
-from tests.faults.stories import STORIES, Story, Told
+from tests.faults.stories import STORIES, Story, Told, clear
 
 ENOUGH = 5_000
 STOP_AT = 5
@@ -98,7 +98,7 @@ class Slaughter:
         story.act(self.path, counting)
         self.calls = counting.calls
         self.after: Told | None = ask(self.path)
-        remove(self.path)
+        clear(self.path)
         self.result = Result()
 
     def at(self, number: int, *, after: bool, again: int = 0) -> None:
@@ -120,7 +120,7 @@ class Slaughter:
             self.result.outcomes[found] += 1
         except Exception as error:
             self.result.wrong.append(f"{what}: {type(error).__name__}: {error}"[:1500])
-        remove(self.path)
+        clear(self.path)
 
     def _unlocked(self) -> None:
         """A killed holder's locks are gone at once."""
