@@ -35,6 +35,7 @@ from kaivc.storage.catalog import AgentRow
 from kaivc.storage.damage import AgentCheck, Damage, Severity
 from kaivc.storage.salvage import good_rows
 from kaivc.versions import AgentVersion
+from kaivc.vfs import unless_short
 from kaivc.views import Problem, View
 from kaivc.walk import Walk, roots
 
@@ -80,8 +81,10 @@ def _looked(repo: Repository, look: Callable[[Repository], list[Finding]]) -> li
     try:
         return look(repo)
     except KaiError as error:
+        unless_short(error)
         return [Finding("catalog", error.what, repo.name)]
     except OSError as error:
+        unless_short(error)
         return [Finding("home", f"{error.filename or 'a file'} cannot be read: {error.strerror}", repo.name)]
 
 
@@ -92,6 +95,7 @@ def _problem_of(repo: Repository, check: AgentCheck, oid: ObjectId) -> Damage | 
     try:
         repo.store.require(oid)
     except KaiError as error:
+        unless_short(error)
         return Damage("index", error.what, repo.name, object=oid.hex())
     return None
 
@@ -152,8 +156,10 @@ def view(repo: Repository, version: AgentVersion) -> list[Finding]:
         one = View(repo, version)
         problems = one.check(full=True) if one.exists() else []
     except KaiError as error:
+        unless_short(error)
         return [Finding("view", error.what, repo.name, (version.tag,))]
     except OSError as error:
+        unless_short(error)
         return [Finding("view", f"the view cannot be read: {error.strerror}", repo.name, (version.tag,))]
     found = [_in_view(one, version, it) for it in problems]
     if found and one.may_be_cut():
@@ -216,6 +222,7 @@ def views(repo: Repository) -> list[Finding]:
         except InvalidName:
             version = None
         except KaiError as error:
+            unless_short(error)
             what = f"the view cannot be compared: {error.what}"
             said.append(Finding("view", what, repo.name, (name,), severity=Severity.WARNING))
             continue
@@ -246,7 +253,8 @@ def in_force(repo: Repository) -> list[Finding]:
         return []
     try:
         wanted = link_target(versions.describe(repo, oid).tag)
-    except KaiError:
+    except KaiError as error:
+        unless_short(error)
         return []  # said of the commit
     what = ""
     try:
@@ -256,6 +264,7 @@ def in_force(repo: Repository) -> list[Finding]:
         elif not os.path.isdir(path):
             what = f"`current` points at {found}, which is not there"
     except OSError as error:
+        unless_short(error)
         what = f"`current` is no link that can be read: {error.strerror}"
     if not what:
         return []
@@ -309,7 +318,8 @@ def _same_line(there: bytes, right: bytes) -> bool:
 def _pending(repo: Repository) -> set[str]:
     try:
         return {row.kind for row in journal.intents(repo.catalog, repo.id)}
-    except KaiError:
+    except KaiError as error:
+        unless_short(error)
         return set()
 
 

@@ -20,6 +20,7 @@ from kaivc.names import RefName, tags_prefix
 from kaivc.quarantine import set_aside
 from kaivc.repository import LOCK_POLL, OpenHome, Repository
 from kaivc.storage.damage import Severity
+from kaivc.vfs import unless_short
 from kaivc.views import View
 
 NAMED = 5
@@ -118,11 +119,13 @@ def _mend(repo: Repository, tag: str, quarantine: str) -> bool:
             set_aside(repo.vfs, path, quarantine)
             view.build()
             return True
-    except KaiError:
+    except KaiError as error:
+        unless_short(error)
         return False  # what it would be made from is damaged itself: it may be the last copy
     try:
         problems = view.check(full=True)
-    except (KaiError, OSError):
+    except (KaiError, OSError) as error:
+        unless_short(error)
         set_aside(repo.vfs, path, quarantine)
         drop_directory(repo, tag)
         view.build()

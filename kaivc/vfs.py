@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 Path = str | bytes
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _HINTS = {
     errno.EMFILE: "let the process have more files open (`ulimit -n`), then run the command again",
     errno.ENFILE: "the system has too many files open: end some programs, then run the command again",
+    errno.ENOMEM: "let the process have more memory (`ulimit -v`), or end some programs, then run the command again",
     errno.EROFS: "the file system has become read-only, perhaps for a fault of the disk (`dmesg` tells): mount it "
     "writable, then run the command again",
     errno.EFBIG: "let files be larger (`ulimit -f`), then run the command again",
 }
+SPARE = 4
+"""So many descriptors SQLite may need for a database: the file, its log, its index, their directory."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -59,6 +63,31 @@ def refused(doing: str, path: Path | int, error: OSError) -> StorageError:
         return NoSpace(what, hint="free some space (`df -h`, quota), then run the command again")
     hint = "check permissions and the health of the disk, then run the command again"
     return StorageFailed(what, hint=_HINTS.get(error.errno or 0, hint))
+
+
+def unless_short(error: BaseException) -> None:
+    """Raise StorageFailed if an error comes of too few descriptors or too little memory.
+
+    Nothing was learnt of the file then, and least of all that it is damaged.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _SHORT:
+            raise refused("reading", cause.filename or "a file", cause) from error
+        if getattr(cause, "sqlite_errorname", "") == "SQLITE_CANTOPEN":
+            _try_descriptors()  # SQLite does not say why
+        cause = cause.__cause__
+
+
+def _try_descriptors() -> None:
+    spare: list[int] = []
+    with mapped("opening", os.devnull):
+        try:
+            for _ in range(SPARE):
+                spare.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401 - closed if one fails
+        finally:
+            for fd in spare:
+                os.close(fd)
 
 
 def _name_of(fd: int) -> str:

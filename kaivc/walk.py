@@ -26,6 +26,7 @@ from kaivc.repository import Repository
 from kaivc.storage.damage import Damage
 from kaivc.storage.gitobjects import DIRECTORY, Commit, Kind, Tag, encode_commit, encode_tag
 from kaivc.trees import MAX_DEPTH, Files
+from kaivc.vfs import unless_short
 
 MANY = 100
 """So many paths of one version are named for a damaged directory; a few that hold each other may have 2^100."""
@@ -141,6 +142,7 @@ class Walk:
             if encode_tag(tag) != data:
                 self._say("tag", "the tag is not as kaivc writes one", root.label, object=root.oid.hex())
         except KaiError as error:
+            unless_short(error)
             self._say("tag", error.what, root.label, object=root.oid.hex())
             return None
         self._versions[tag.target] = root.label
@@ -155,7 +157,8 @@ class Walk:
             self._say("tag", f"the tag of {name} says that it is {tag.name!r:.120}", root.label, object=root.oid.hex())
         try:
             version = versions.describe(self._repo, tag.target)
-        except KaiError:
+        except KaiError as error:
+            unless_short(error)
             return  # said of the commit
         told = {
             "the version": ((name or "").rsplit("/", 1)[-1], f"v{version.version}"),
@@ -180,6 +183,7 @@ class Walk:
             if encode_commit(commit) != self._repo.store.read(oid, Kind.COMMIT):
                 self._say("commit", "the commit is not as kaivc writes one", label, object=oid.hex())
         except KaiError as error:
+            unless_short(error)
             self._say("commit", error.what, label, object=oid.hex())
             return None
         self._again.clear()
@@ -189,6 +193,7 @@ class Walk:
                 is_backup = versions.of_commit(self._repo.name, oid, commit).is_backup and not self._abroad
                 materialise.check_tree_links(self._repo.store, files, backup=is_backup)
             except KaiError as error:
+                unless_short(error)
                 self._say("commit", error.what, label, object=oid.hex())
             else:
                 self._metadata(label, oid, commit, files)
@@ -206,6 +211,7 @@ class Walk:
         try:
             version = versions.describe(self._repo, oid)
         except KaiError as error:
+            unless_short(error)
             self._say("commit", error.what, label, object=oid.hex())
             return
         self._parent_version(label, oid, commit, version.parent)
@@ -214,6 +220,7 @@ class Walk:
         try:
             manifest = versions.manifest_of(self._repo, commit.tree)
         except KaiError as error:
+            unless_short(error)
             self._say("commit", error.what, label, path="kai.yaml", object=oid.hex())
             return
         stated = {FileClass.STATE: version.agent_state_checksum, FileClass.CONFIG: version.config_checksum}
@@ -228,7 +235,8 @@ class Walk:
         if commit.parent is not None:
             try:
                 found = versions.describe(self._repo, commit.parent).version
-            except KaiError:
+            except KaiError as error:
+                unless_short(error)
                 return  # said of the parent
         if found != stated:
             what = f"the commit states parent version {stated}, its parent is {found}"
@@ -251,6 +259,7 @@ class Walk:
         try:
             entries = self._repo.store.tree(oid)
         except KaiError as error:
+            unless_short(error)
             self._say("commit", error.what, label, path=os.fsdecode(prefix) or None, object=oid.hex())
             return False
         whole = True
@@ -293,6 +302,7 @@ class Walk:
             self._repo.store.check(oid)
             self.size += self._repo.store.size(oid)
         except KaiError as error:
+            unless_short(error)
             facts = error.facts
             pack, offset = facts.get("pack"), facts.get("offset")
             return Damage(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 from kaivc.cli.escape import escape_lines
 from kaivc.cli.invocation import Invocation, as_json
 from kaivc.cli.terminal import Paint, tell, wants_color
-from kaivc.errors import InternalError, KaiError, UnreadablePath
+from kaivc.errors import InternalError, KaiError, StorageFailed, UnreadablePath
 
 USAGE, INTERRUPTED = 2, 130
 MAX_LINE = 2000
+_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG}
+_OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, *_LIMITS}
+"""What a disk or a limit of the process refused, wherever it was met; it is no fault of kai."""
 
 
 class Misuse(KaiError):
@@ -45,6 +49,12 @@ def understood(error: Exception) -> KaiError:
         return UnreadablePath(f"{error.filename}: {error.strerror}", path=str(error.filename))
     if isinstance(error, FileNotFoundError) and _is_nowhere():
         return UnreadablePath("the working directory was removed", hint="go to another", path=".")
+    if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+        from kaivc.vfs import refused
+
+        return refused("using", error.filename or "a file", error)
+    if isinstance(error, MemoryError):
+        return StorageFailed("there is too little memory", hint="let the process have more memory (`ulimit -v`)")
     return InternalError(
         f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
         hint="this is a fault of kai: run again with --debug for the traceback",

@@ -18,6 +18,7 @@ from kaivc.repository import OpenHome, Repository
 from kaivc.storage import fsck, salvage
 from kaivc.storage.catalog import AgentRow
 from kaivc.storage.pack import PackReader
+from kaivc.vfs import mapped, unless_short
 from kaivc.walk import Walk, roots
 
 _HEAD = re.compile(r"(?:([1-9][0-9]{0,17}):)?([0-9a-f]{64})\Z")
@@ -40,10 +41,11 @@ def audit(
     expected = _expected_head(expect_head, agent)
     asked = None if agent is None else home.repository(agent)
     label = None if asked is None or rev is None else _label(asked, rev)
-    with closing(settled.connect(home)) as db:
-        found = inspection.home(home, db)
-        rows = [row for row in fsck.agents(db) if asked is None or row.id == asked.id]
-    agents = tuple(_audited(home.repository(row.name), label, expected) for row in rows)
+    with mapped("checking", home.layout.root):
+        with closing(settled.connect(home)) as db:
+            found = inspection.home(home, db)
+            rows = [row for row in fsck.agents(db) if asked is None or row.id == asked.id]
+        agents = tuple(_audited(home.repository(row.name), label, expected) for row in rows)
     if asked is not None:
         found = [finding for finding in found if finding.agent in (None, asked.name)]
     scope = None if asked is None else asked.name if label is None else f"{asked.name}@{label}"
@@ -207,7 +209,8 @@ class _Auditor:
             return None
         try:
             return versions.describe(self.repo, ObjectId(oid)).tag
-        except KaiError:
+        except KaiError as error:
+            unless_short(error)
             return None
 
     # ------------------------------------------------------------ how to check it
@@ -228,7 +231,8 @@ class _Auditor:
             if reader is None:
                 reader = self.readers[pack] = PackReader.open(self.repo.layout.pack(self.row.name, pack))
             header = reader.header(offset)
-        except (KaiError, OSError, TypeError):
+        except (KaiError, OSError, TypeError) as error:
+            unless_short(error)
             return None
         return pack, header.payload_at, header.payload_len
 

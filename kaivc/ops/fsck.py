@@ -19,6 +19,7 @@ from kaivc.repository import OpenHome, Repository
 from kaivc.storage import fsck as core
 from kaivc.storage import gather, homefile, newcatalog, oldcatalog, salvage
 from kaivc.storage.catalog import AgentRow
+from kaivc.vfs import mapped, unless_short
 
 FOLLOWING = ("view", "link", "rollback.log")
 """What is made from the store, without touching the catalog."""
@@ -75,14 +76,15 @@ def fsck(home: OpenHome, agent: str | None = None, *, repair: bool = False, dry_
     With ``repair``, make right what can be, from what is left; with ``dry_run`` only say what that would be. What is
     found is no error: NoSuchAgent, LockTimeout, AgentBusy, ReadOnlyHome and what a disk says are.
     """
-    found = _look(home, agent)
-    if not repair:
-        return found
-    if dry_run:
-        return replace(found, plan=_plan(home, found)[0])
-    home.require_writable()
-    with repairing.all_locked(home, _names(home)):
-        return _repair(home, agent)
+    with mapped("checking", home.layout.root):
+        found = _look(home, agent)
+        if not repair:
+            return found
+        if dry_run:
+            return replace(found, plan=_plan(home, found)[0])
+        home.require_writable()
+        with repairing.all_locked(home, _names(home)):
+            return _repair(home, agent)
 
 
 # ---------------------------------------------------------------- looking
@@ -93,6 +95,7 @@ def _look(home: OpenHome, agent: str | None, *, alone: bool = False) -> Fscked:
     try:
         db = salvage.connect(home.layout.catalog, home.temp)
     except sqlite3.Error as error:
+        unless_short(error)
         cut = newcatalog.is_cut(home.layout)
         what = "a repair was cut: the new catalog waits to be put in place" if cut else f"the catalog is lost: {error}"
         return Fscked((), (Finding("catalog", what),))
@@ -117,6 +120,7 @@ def _inspect(home: OpenHome, db: sqlite3.Connection, row: AgentRow, *, alone: bo
         with settled.agent(repo) as look:
             return look.found
     except KaiError as error:
+        unless_short(error)
         return Inspected(row.name, (), 0, 0, 0, "", (Finding("catalog", error.what, row.name),))
 
 

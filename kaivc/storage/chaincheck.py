@@ -15,6 +15,7 @@ from kaivc.storage.journal import GENESIS, REMOVE, digest_op
 from kaivc.storage.packcheck import Packs
 from kaivc.storage.salvage import good_rows
 from kaivc.storage.store import StorePlace
+from kaivc.vfs import unless_short
 
 _ENTRY = ("actor", "time_ns", "reason", "verb", "op_id", "undoes", "backup", "workspace")
 
@@ -91,6 +92,7 @@ class Chain:
             self._say("op", f"the record of operation {seq} cannot be read: {error.what}", seq=seq, pack=pack)
             return None
         except (OSError, TypeError) as error:
+            unless_short(error)
             self._say("op", f"the record of operation {seq} cannot be read: {error}", seq=seq, pack=pack)
             return None
         problems = []

@@ -27,6 +27,7 @@ from kaivc.storage.damage import AgentCheck, Damage, Severity
 from kaivc.storage.packcheck import Packs
 from kaivc.storage.salvage import Row, Unreadable, good_rows
 from kaivc.storage.store import ObjectStore
+from kaivc.vfs import unless_short
 
 # ---------------------------------------------------------------- the catalog
 
@@ -112,6 +113,7 @@ def _check_chunk_lists(check: AgentCheck, store: ObjectStore, listed: list[bytes
             check.bad[oid] = Damage("object", error.what, check.agent, object=oid.hex())
             check.damages.append(check.bad[oid])
         except (StorageError, TooLarge) as error:
+            unless_short(error)
             check.damages.append(Damage("object", error.what, check.agent, object=oid.hex()))
 
 

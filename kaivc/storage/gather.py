@@ -21,6 +21,7 @@ from kaivc.storage.gitobjects import SHA1, SHA256, MalformedObject, ObjectFormat
 from kaivc.storage.pack import MAGIC, TRAILER, Header, PackReader, RecordKind
 from kaivc.storage.packscan import GIT_KINDS, Delta, Gap, Record
 from kaivc.storage.store import decode_chunk_list
+from kaivc.vfs import unless_short
 
 SUFFIX = ".pack"
 READERS = 16
@@ -191,6 +192,7 @@ def gather(
                 hint="run it as a user who may read the pack: without it, what it holds would be taken for lost",
             ) from error
         except OSError as error:
+            unless_short(error)
             facts.packs[pack] = _unreadable(pack, f"it cannot be opened: {error.strerror}")
             continue
         try:
@@ -262,7 +264,8 @@ def _prefer_whole_list(oid: bytes, facts: AgentFacts, places: PlaceReader) -> No
 def _listed(place: Place, places: PlaceReader) -> list[tuple[bytes, int]]:
     try:
         return decode_chunk_list(places.content(place))
-    except (KaiError, OSError):
+    except (KaiError, OSError) as error:
+        unless_short(error)
         return [(b"", 0)]
 
 
@@ -270,7 +273,8 @@ def _is_true(oid: bytes, place: Place, places: PlaceReader, object_format: Objec
     """Whether a record that has a base is what its id says."""
     try:
         found = packscan.true_id_of(place.kind, places.content(place), object_format)
-    except (KaiError, OSError):
+    except (KaiError, OSError) as error:
+        unless_short(error)
         return False
     return found in (None, oid)
 
@@ -373,7 +377,8 @@ def has_chain(directory: str, name: str) -> bool:
 def _records(path: str) -> Iterator[Record]:
     try:
         reader = packscan.open_reader(path)
-    except OSError:
+    except OSError as error:
+        unless_short(error)
         return
     try:
         for item in packscan.survey(reader, len(MAGIC), packscan.size(reader)):

@@ -18,6 +18,7 @@ from kaivc.storage.pack import LARGEST, MAGIC, TRAILER, Header, PackReader, Reco
 from kaivc.storage.packscan import Delta, Gap, Record
 from kaivc.storage.salvage import good_rows
 from kaivc.storage.store import ObjectStore
+from kaivc.vfs import unless_short
 
 Rows = dict[tuple[int, int], dict[str, Any]]
 """The index's rows of one pack, by offset and place within a block."""
@@ -96,6 +97,7 @@ class Packs:
         try:
             reader = packscan.open_reader(self._place.layout.pack(self._place.agent, name))
         except OSError as error:
+            unless_short(error)
             what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be opened: {error.strerror}"
             self._say(f"the pack {what}", name)
             for row in rows.values():
@@ -104,6 +106,7 @@ class Packs:
         try:
             self._scan(reader, pack, rows)
         except StorageFailed as error:
+            unless_short(error)
             self._say(f"the pack cannot be read: {error.what}", name)
         finally:
             reader.close()
@@ -221,6 +224,7 @@ class Packs:
         try:
             data = self._store.record(row, LARGEST[RecordKind.CHUNK_LIST])
         except (ChecksumMismatch, StorageFailed, UnknownFormat, Collected) as error:
+            unless_short(error)
             return packscan.why(error)
         true = packscan.true_id_of(row.kind, data, self._place.format)
         if true in (None, row.id):
@@ -288,6 +292,7 @@ class Packs:
         except FileNotFoundError:
             there = []
         except OSError as error:
+            unless_short(error)
             self._check.damages.append(
                 Damage("pack", f"the directory of the packs cannot be read: {error.strerror}", self._place.agent)
             )
@@ -303,7 +308,8 @@ class Packs:
         """A catalog that is older than the packs does not name the file that holds the newest operations."""
         try:
             reader = packscan.open_reader(os.path.join(self._place.layout.pack_dir(self._place.agent), file))
-        except OSError:
+        except OSError as error:
+            unless_short(error)
             return
         try:
             for item in packscan.survey(reader, len(MAGIC), packscan.size(reader)):

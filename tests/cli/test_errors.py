@@ -132,6 +132,25 @@ def test_a_file_that_may_not_be_read_is_no_fault_of_ours(kai: Kai, home: Path, m
     assert (done.code, done.err) == (9, "kai: E311: /x/config.yaml: Permission denied\n")
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "hint"),
+    [
+        (OSError(24, "Too many open files", "/x/y.py"), "E901", "ulimit -n"),
+        (OSError(28, "No space left on device", "/x"), "E902", "free some space"),
+        (OSError(5, "Input/output error"), "E901", "health of the disk"),
+        (MemoryError(), "E901", "more memory"),
+    ],
+)
+def test_what_the_system_refuses_is_no_fault_of_ours(
+    kai: Kai, home: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str, hint: str
+) -> None:
+    break_status(monkeypatch, error)
+    done = kai("status")
+    assert done.code == 11
+    assert done.err.startswith(f"kai: {code}: ")
+    assert hint in done.err
+
+
 def test_no_arguments_at_all_is_help_and_usage(kai: Kai) -> None:
     done = kai()
     assert done.code == 2

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from kaivc.api import fsck
 from kaivc.errors import KaiError
 from kaivc.storage.catalog import Catalog
 from kaivc.vfs import Vfs
@@ -198,6 +199,43 @@ def test_few_open_files(name: str, memory: Path, share: float, figure: Callable[
         it.judge(path, acknowledged=said["code"] == "ok")
         remove(path)
     figure(f"{len(FILES)} limits of open files: {dict(codes)}", injected_errors=codes.total() - codes["ok"])
+    assert codes["ok"]
+    assert codes["E901"]
+
+
+def no_damage(path: Path) -> None:
+    """Every check of a home that is whole says so, or raises."""
+    with closing(open_home(path)) as home:
+        agent = home.agent("bot")
+        assert home.fsck().ok
+        assert agent.verify().ok
+        assert agent.audit().ok
+
+
+def repaired(path: Path) -> None:
+    fsck(path, repair=True)
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["whole", "catalog-lost"])
+def test_few_open_files_are_no_damage(lost: bool, memory: Path, share: float, figure: Callable[..., None]) -> None:
+    it, codes = Prepared(STORIES["rollback"], memory), Counter[str]()
+    path = memory / "home"
+    for limit in FILES if share == 1 else range(8, 40, 2):
+        for act in [repaired] if lost else [no_damage, repaired]:
+            copy(it.template, path)
+            if lost:
+                for part in (path / ".kai").glob("catalog.sqlite*"):
+                    part.unlink()
+            said = answer(partial(act, path), resource.RLIMIT_NOFILE, limit)
+            codes[said["code"]] += 1
+            assert said["code"] in {"ok", "E901", "E311"}, (limit, said)
+            assert said["code"] == "ok" or said["hint"], (limit, said)
+            if lost:
+                assert answer(partial(repaired, path)) == {"code": "ok"}, limit
+            assert answer(partial(no_damage, path)) == {"code": "ok"}, limit
+            assert ask(path) == it.before, limit
+            remove(path)
+    figure(f"{codes.total()} checks with few open files: {dict(codes)}", injected_errors=codes.total() - codes["ok"])
     assert codes["ok"]
     assert codes["E901"]
 
