@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 Path = str | bytes
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, *_FULL}
+FULL_CATALOG = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+"""What SQLite says of a full disk; the second to who only reads, for the index of a log is a file, too."""
 _HINTS = {
     errno.EMFILE: "let the process have more files open (`ulimit -n`), then run the command again",
     errno.ENFILE: "the system has too many files open: end some programs, then run the command again",
@@ -66,15 +68,20 @@ def refused(doing: str, path: Path | int, error: OSError) -> StorageError:
 
 
 def unless_short(error: BaseException) -> None:
-    """Raise StorageFailed if an error comes of too few descriptors or too little memory.
+    """Raise NoSpace or StorageFailed if an error comes of a full disk, too few descriptors or too little memory.
 
     Nothing was learnt of the file then, and least of all that it is damaged.
     """
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, NoSpace):
+            raise cause
         if isinstance(cause, OSError) and cause.errno in _SHORT:
             raise refused("reading", cause.filename or "a file", cause) from error
-        if getattr(cause, "sqlite_errorname", "") == "SQLITE_CANTOPEN":
+        name = getattr(cause, "sqlite_errorname", "")
+        if name in FULL_CATALOG:
+            raise refused("reading", "the catalog", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+        if name == "SQLITE_CANTOPEN":
             _try_descriptors()  # SQLite does not say why
         cause = cause.__cause__
 

@@ -31,7 +31,7 @@ from kaivc.errors import (
 )
 from kaivc.names import is_name
 from kaivc.storage import readonly
-from kaivc.vfs import Vfs
+from kaivc.vfs import FULL_CATALOG, Vfs
 
 FORMAT = 1
 FORMATS = frozenset(["sha1", "sha256"])
@@ -546,7 +546,7 @@ def _translated(error: sqlite3.Error) -> KaiError:
             unchanged="nothing was written",
             hint="run the command again",
         )
-    if name == "SQLITE_FULL":
+    if name in FULL_CATALOG:
         return NoSpace(
             "the disk is full",
             unchanged="nothing was written",

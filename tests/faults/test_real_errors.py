@@ -153,6 +153,24 @@ def test_a_disk_that_fills(name: str, memory: Path, share: float, figure: Callab
     assert codes["ok"]
 
 
+def test_a_disk_that_is_full_is_no_damage(memory: Path, figure: Callable[..., None]) -> None:
+    it, codes = Prepared(STORIES["rollback"], memory), Counter[str]()
+    for left in range(0, 161, 8):
+        with disk(memory / "disk", 4096) as small:
+            copy(it.template, small / "home")
+            room = os.statvfs(small)
+            (small / "fill").write_bytes(bytes(max(0, room.f_bavail * room.f_frsize - left * 1024)))
+            for act in (no_damage, repaired):
+                said = answer(partial(act, small / "home"))
+                codes[said["code"]] += 1
+                assert said["code"] in {"ok", "E902"}, (left, said)
+            (small / "fill").unlink()
+            assert answer(partial(no_damage, small / "home")) == {"code": "ok"}, left
+    figure(f"{codes.total()} checks on a full disk: {dict(codes)}", injected_errors=codes["E902"])
+    assert codes["ok"]
+    assert codes["E902"]
+
+
 def test_a_disk_that_becomes_read_only(memory: Path) -> None:
     it = Prepared(STORIES["commit"], memory)
     with disk(memory / "disk", 4096) as small:
