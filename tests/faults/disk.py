@@ -216,7 +216,7 @@ def _rename(nodes: dict[int, Node], entries: Entries) -> None:
 
 def images(disk: Disk, step: int, rng: random.Random, more: int = 8) -> Iterator[Image]:
     """The states that a power cut may leave after ``step``: each single deviation from all and from nothing, and
-    ``more`` drawn at random."""
+    beyond them every one, or ``more`` drawn at random where there are more than that."""
     writes, changes = disk.writes, range(len(disk.changes))
     states = max((len(node.states) for node in disk.nodes.values()), default=0)
     for catalog in range(-1, -max(states, 1) - 1, -1):
@@ -232,6 +232,16 @@ def images(disk: Disk, step: int, rng: random.Random, more: int = 8) -> Iterator
         yield disk.image(step, f"not name {change}", lambda _: KEPT, lambda it, one=change: it != one)  # type: ignore[misc]
         yield disk.image(step, f"only name {change}", lambda _: KEPT, lambda it, one=change: it == one)  # type: ignore[misc]
     if len(writes) + len(changes) + states <= 1:
+        return
+    ways = (KEPT, GONE, ZEROED, TORN)
+    if len(ways) ** len(writes) * 2 ** len(changes) * max(states, 1) <= more:
+        fates, names = (
+            itertools.product(ways, repeat=len(writes)),
+            itertools.product((True, False), repeat=len(changes)),
+        )
+        for number, (fate, name, catalog) in enumerate(itertools.product(fates, names, range(1, max(states, 1) + 1))):
+            every = dict(zip(writes, fate, strict=True)), dict(zip(changes, name, strict=True))
+            yield _drawn(disk, step, f"number {number} of all", *every, -catalog)
         return
     for number in range(more):
         chosen = {one: rng.choice((KEPT, KEPT, GONE, ZEROED, TORN)) for one in writes}
