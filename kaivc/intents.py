@@ -15,6 +15,7 @@ from kaivc.errors import KaiError, StorageFailed
 from kaivc.keeping import Notes, evict_if_possible
 from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref
 from kaivc.plans import RestorePlan
+from kaivc.reading import put_as_it_is
 from kaivc.repository import Intent, Repository
 from kaivc.sqlitefiles import Guards, NotReadable, Scratch, backup, size_of
 from kaivc.storage import journal
@@ -180,20 +181,20 @@ def _entry_of(repo: Repository, plan: RestorePlan, item: Displaced, writer: Stor
     left = plan.left.get(item.path)
     like = left.oid if left is not None else None
     if workspace.is_database(path):
-        return Entry(git_mode, _put_database(repo, path, writer, like))
-    with open(path, "rb") as file:
-        return Entry(git_mode, writer.put_blob(file, os.fstat(file.fileno()).st_size, like))
+        return Entry(git_mode, _put_database(repo, path, item, writer, like))
+    return Entry(git_mode, put_as_it_is(writer, path, item.path, repo.settings.read_tries, like))
 
 
-def _put_database(repo: Repository, path: bytes, writer: StoreWriter, like: ObjectId | None) -> ObjectId:
+def _put_database(
+    repo: Repository, path: bytes, item: Displaced, writer: StoreWriter, like: ObjectId | None
+) -> ObjectId:
     scratch = os.path.join(repo.layout.tmp, f"backup-{repo.new_op_id()}")
     try:
         with Scratch(repo.vfs, scratch) as file:
             source = backup(path, file, repo.settings.lock_wait)
             return writer.put_blob(source, size_of(source), like)
     except NotReadable:
-        with open(path, "rb") as plain:
-            return writer.put_blob(plain, os.fstat(plain.fileno()).st_size, like)
+        return put_as_it_is(writer, path, item.path, repo.settings.read_tries, like)
 
 
 def _amend(

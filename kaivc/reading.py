@@ -351,6 +351,27 @@ def unreadable(path: bytes, error: OSError) -> UnreadablePath:
     )
 
 
+def put_as_it_is(sink: BlobSink, full: bytes, path: bytes, tries: int, like: ObjectId | None) -> ObjectId:
+    """The id of a file's bytes; of one that does not hold still, as much as there was when it was looked at last.
+
+    ``path`` is what to call it. UnsettledFile if it becomes shorter each time.
+    """
+    oid = None
+    fd = os.open(full, _READ)
+    try:
+        for _ in range(tries):
+            before = os.fstat(fd)
+            with suppress(_Unsettled):
+                oid = sink.put_blob(_FileSource(fd, before.st_size), before.st_size, like)
+                if signature(os.fstat(fd)) == signature(before):
+                    break
+    finally:
+        os.close(fd)
+    if oid is None:
+        raise _unsettled(path)
+    return oid
+
+
 def _unsettled(path: bytes) -> UnsettledFile:
     return UnsettledFile(
         f"{show(path)} changed each time it was read",

@@ -37,6 +37,7 @@ from kaivc.errors import (
 )
 from kaivc.storage import caches, journal
 from kaivc.storage.caches import Seal
+from kaivc.storage.writer import StoreWriter
 from kaivc.vfs import Vfs
 from tests.conftest import IN_CI, without_privileges
 from tests.engine.homes import ENVIRON, commit, make_home, open_home, read, remove, write
@@ -135,6 +136,39 @@ def test_the_backup_of_late_changes_belongs_to_the_entry(agent: Agent) -> None:
     again(agent, Late()).rollback("v1.0.0")
     agent.undo()
     assert (agent.workspace / "log").read_bytes() == b"2\nlate\n"
+
+
+@pytest.mark.parametrize("size", [10, 2_000_000])
+@pytest.mark.parametrize("change", [1000, -3])
+def test_a_displaced_file_that_changes_while_it_is_saved_wedges_nothing(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, size: int, change: int
+) -> None:
+    """Whoever has it open goes on writing: what there was when it was looked at is in the backup."""
+    two(agent, {"log": b"1\n"}, {"log": b"2" * size})
+    fd, real, changes = os.open(agent.workspace / "log", os.O_RDWR | os.O_APPEND), StoreWriter.put_blob, []
+
+    class Late(Vfs):
+        def link(self, old, new, old_at=None, new_at=None):
+            super().link(old, new, old_at, new_at)
+            if old == b"log" and new != b".kai-probe":
+                os.write(fd, b"late")
+                changes.append(change)
+
+    def put_blob(self, source, length, like=None):
+        if len(changes) in (1, 2):  # twice: it is looked at three times
+            changes.append(change)
+            os.truncate(fd, os.fstat(fd).st_size + change)
+        return real(self, source, length, like)
+
+    monkeypatch.setattr(StoreWriter, "put_blob", put_blob)
+    try:
+        again(agent, Late()).rollback("v1.0.0")
+    finally:
+        os.close(fd)
+    assert len(changes) == 3
+    agent.undo()
+    back = (agent.workspace / "log").read_bytes()
+    assert back == (b"2" * size + b"late" + b"\0" * 2000)[: size + 4 + 2 * change]
 
 
 def test_what_is_done_takes_no_pending_work_of_another_agent_along(
