@@ -31,7 +31,7 @@ def aftermath(story: Story, path: Path, before: Told | None, after: Told, *, ack
     """``before`` or ``after``; Corrupt if it is neither, or if anything else is wrong. The home goes on to be used."""
     _in_force(path, before, after)
     if story.also is not None:
-        story.also(path)
+        story.also(path, acknowledged)
     if story.again is not None and not acknowledged:
         story.again(path)
         acknowledged = True

@@ -29,6 +29,7 @@ class Recorded:
     before: Told | None
     after: Told
     again: Callable[[Path], None] | None
+    also: Callable[[Path, bool], None] | None
 
 
 def ask(path: Path) -> Told | None:
@@ -47,16 +48,18 @@ def record(story: Story, scratch: Path, kind: type[Recording] = Recording) -> Re
     """Play a command on a real disk, and write down what it did."""
     path = scratch / "recorded"
     story.prepare(path)
-    before = ask(path)
     vfs = kind(str(path))
-    start = len(vfs.log)
     with recorded(vfs):
+        if story.first is not None:
+            story.first(path, vfs)
+        before = ask(path)
+        start = len(vfs.log)
         story.act(path, vfs)
     vfs.say(ACKNOWLEDGED)
     after = ask(path)
     assert after is not None
     clear(path)
-    return Recorded(vfs.top, start, vfs.log, before, after, story.again)
+    return Recorded(vfs.top, start, vfs.log, before, after, story.again, story.also)
 
 
 @dataclass
@@ -108,4 +111,6 @@ def _check(image: Image, it: Recorded, scratch: Path, judged: Callable[..., str]
     if path.exists():
         clear(path)
     image.write(str(path))
+    if it.also is not None:
+        it.also(path, acknowledged)
     return judged(path, it.before, it.after, acknowledged=acknowledged, again=it.again)

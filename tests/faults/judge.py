@@ -73,12 +73,12 @@ def judge(
 
 
 def _names(home: Home, before: Told, after: Told, *, acknowledged: bool) -> str:
-    there = told(home).refs
-    if there == after.refs:
+    there = told(home)
+    if there.names == after.names:
         return "after"
     if acknowledged:
         raise Corrupt(f"what was acknowledged is not there: {there}")
-    if there != before.refs:
+    if there.refs != before.refs or there.own not in (before.own, after.own):
         raise Corrupt(f"the names are neither as before nor as after: {there}")
     return "before"
 

@@ -117,6 +117,22 @@ def _intent_gone_before_effect(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(intents, "_restore", restore)
 
 
+def _restore_may_be_done_again(patch: pytest.MonkeyPatch) -> None:
+    """That the workspace is restored is not on the disk when it is acknowledged."""
+    real = intents._restore
+
+    def restore(repo: Repository, row: Any, **words: Any) -> None:
+        real(repo, row, **words)
+        patch.setattr(Catalog, "transaction", not_durable)
+
+    def not_durable(self: Catalog, op_id: str = "", *, durable: bool = True) -> AbstractContextManager[Any]:
+        patch.setattr(Catalog, "transaction", transaction)
+        return transaction(self, op_id, durable=False)
+
+    transaction = Catalog.transaction
+    patch.setattr(intents, "_restore", restore)
+
+
 def _workspace_not_synced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Applier, "_sync", lambda *_: None)
 
@@ -215,6 +231,7 @@ MUTANTS = (
     Mutant("catalog not durable", "rollback", _catalog_not_durable),
     Mutant("link before catalog", "commit", _link_before_catalog),
     Mutant("intent deleted before its effect", "rollback", _intent_gone_before_effect),
+    Mutant("restore may be done again", "rollback, live", _restore_may_be_done_again),
     Mutant("restored names not synced", "rollback", _workspace_not_synced),
     Mutant("views of another start believed", "commit", _seals_of_another_start),
     Mutant("nothing looked after at a start", "rollback", _nothing_settled),

@@ -136,7 +136,7 @@ def _play(name: str, mutant: str | None, restless: random.Random | None, path: P
     mark(disk, ENDED)
     after = ask(path)
     assert after is not None
-    return repr((before and (before.refs, before.files), (after.refs, after.files)))
+    return repr((before and (before.refs, before.files, before.own), (after.refs, after.files, after.own)))
 
 
 def flush(path: Path) -> None:

@@ -31,10 +31,17 @@ DIRTY: Files = {"logic.py": b"dirty\n", "config.yaml": b"a: 2\n", "state/log.txt
 
 @dataclass(frozen=True)
 class Told:
-    """What a home says of itself: names and what they point at, and the workspace of each agent."""
+    """What a home says of itself: names and what they point at, the workspace of each agent, and what the home's
+    ``own`` files say of tokens, roles and remotes."""
 
     refs: dict[str, dict[str, str]] = field(default_factory=dict)
     files: dict[str, Files] = field(default_factory=dict)
+    own: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[object, object]:
+        """What a command moves at once."""
+        return self.refs, self.own
 
 
 def told(home: Home) -> Told:
@@ -44,10 +51,13 @@ def told(home: Home) -> Told:
     for name in home.agents(removed=True):
         agent = home.agent(name)
         refs[name] = {ref: _what(agent, ref, oid) for ref, oid in agent.repository.refs("refs/").items()}
+    layout = home.opened.layout
+    texts = [Path(name) for name in (layout.access, layout.remotes)]
+    own = {text.name: text.read_text(encoding="utf-8") for text in texts if text.exists()}
     for name in home.agents():
         workspace = home.agent(name).workspace
         files[name] = {path: _rows(workspace / path, data) for path, data in read(workspace).items() if _counts(path)}
-    return Told(refs, files)
+    return Told(refs, files, own)
 
 
 def _what(agent: kaivc.api.Agent, ref: str, oid: bytes) -> str:
@@ -75,13 +85,15 @@ def _rows(path: Path, data: bytes) -> bytes:
 @dataclass(frozen=True)
 class Story:
     """``prepare`` makes a home at a path, ``act`` is the command that is cut, ``again`` what a user does after a cut
-    before the home is asked anything; None is nothing. ``also`` looks at what else it leaves."""
+    before the home is asked anything; None is nothing. ``also`` looks at what else it leaves, and is told whether the
+    command was acknowledged. ``first`` is what goes before it, recorded as well and not cut."""
 
     name: str
     prepare: Callable[[Path], None]
     act: Callable[[Path, Vfs], None]
     again: Callable[[Path], None] | None = None
-    also: Callable[[Path], None] | None = None
+    also: Callable[[Path, bool], None] | None = None
+    first: Callable[[Path, Vfs], None] | None = None
 
 
 LATER = 1_800_000_000
@@ -139,7 +151,7 @@ def _init(path: Path, vfs: Vfs) -> None:
     kaivc.init(path, environ=ENVIRON, clock=Ticking(), vfs=vfs).close()
 
 
-def _on_bot(verb: Callable[[kaivc.api.Agent], object]) -> Callable[[Path, Vfs], None]:
+def on_bot(verb: Callable[[kaivc.api.Agent], object]) -> Callable[[Path, Vfs], None]:
     def act(path: Path, vfs: Vfs) -> None:
         with closing(_open(path, vfs)) as home:
             verb(home.agent("bot"))
@@ -147,7 +159,7 @@ def _on_bot(verb: Callable[[kaivc.api.Agent], object]) -> Callable[[Path, Vfs], 
     return act
 
 
-def _on_home(verb: Callable[[Home, Path], object]) -> Callable[[Path, Vfs], None]:
+def on_home(verb: Callable[[Home, Path], object]) -> Callable[[Path, Vfs], None]:
     def act(path: Path, vfs: Vfs) -> None:
         with closing(_open(path, vfs)) as home:
             verb(home, path)
@@ -246,6 +258,14 @@ def _the_snapshot(agent: kaivc.api.Agent) -> str:
     return agent.snapshot_list().snapshots[0].id
 
 
+def with_tokens(path: Path) -> None:
+    """As three versions, and two tokens."""
+    three_versions(path)
+    with closing(open_home(path)) as home:
+        for name in ("reader", "writer"):
+            home.token_add(name, "viewer")
+
+
 def redoable(path: Path) -> None:
     """As undoable, and undone."""
     undoable(path)
@@ -280,7 +300,7 @@ def half_restored(path: Path) -> None:
     pid = os.fork()
     if pid == 0:
         intents.finish_landed = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        _on_bot(lambda agent: agent.rollback("v1.0.0"))(path, Vfs())
+        on_bot(lambda agent: agent.rollback("v1.0.0"))(path, Vfs())
         os._exit(1)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
 
@@ -316,31 +336,31 @@ STORIES = {
     for story in (
         Story("init", nothing, _init),
         Story("new", empty, _new),
-        Story("commit", three_versions, _on_bot(lambda agent: agent.commit(bump="minor"))),
-        Story("commit-large", with_large, _on_bot(lambda agent: agent.commit(bump="minor"))),
-        Story("rollback", three_versions, _on_bot(lambda agent: agent.rollback("v1.0.0"))),
-        Story("commit-database", with_database, _on_bot(lambda agent: agent.commit(bump="minor"))),
-        Story("rollback-database", with_database, _on_bot(lambda agent: agent.rollback("v1.0.0"))),
-        Story("rollback-clean", clean, _on_bot(lambda agent: agent.rollback("v1.0.0"))),
-        Story("rollback-keep", three_versions, _on_bot(lambda agent: agent.rollback("v1.0.0", keep=["state"]))),
-        Story("undo", undoable, _on_bot(lambda agent: agent.undo())),
-        Story("redo", redoable, _on_bot(lambda agent: agent.redo())),
-        Story("restore", three_versions, _on_bot(lambda agent: agent.restore())),
+        Story("commit", three_versions, on_bot(lambda agent: agent.commit(bump="minor"))),
+        Story("commit-large", with_large, on_bot(lambda agent: agent.commit(bump="minor"))),
+        Story("rollback", three_versions, on_bot(lambda agent: agent.rollback("v1.0.0"))),
+        Story("commit-database", with_database, on_bot(lambda agent: agent.commit(bump="minor"))),
+        Story("rollback-database", with_database, on_bot(lambda agent: agent.rollback("v1.0.0"))),
+        Story("rollback-clean", clean, on_bot(lambda agent: agent.rollback("v1.0.0"))),
+        Story("rollback-keep", three_versions, on_bot(lambda agent: agent.rollback("v1.0.0", keep=["state"]))),
+        Story("undo", undoable, on_bot(lambda agent: agent.undo())),
+        Story("redo", redoable, on_bot(lambda agent: agent.redo())),
+        Story("restore", three_versions, on_bot(lambda agent: agent.restore())),
         Story(
-            "new-link", with_directory, _on_home(lambda home, path: home.new("bot", link=_beside(path, "linked", V1)))
+            "new-link", with_directory, on_home(lambda home, path: home.new("bot", link=_beside(path, "linked", V1)))
         ),
-        Story("fork", undoable, _on_home(lambda home, _: home.new("cat", source="bot@v1.1.0"))),
-        Story("import", empty, _on_home(_import)),
-        Story("rename", undoable, _on_home(lambda home, _: home.rename("bot", "cat"))),
-        Story("remove", three_versions, _on_home(lambda home, _: home.remove("bot"))),
-        Story("snapshot", three_versions, _on_bot(_test)),
+        Story("fork", undoable, on_home(lambda home, _: home.new("cat", source="bot@v1.1.0"))),
+        Story("import", empty, on_home(_import)),
+        Story("rename", undoable, on_home(lambda home, _: home.rename("bot", "cat"))),
+        Story("remove", three_versions, on_home(lambda home, _: home.remove("bot"))),
+        Story("snapshot", three_versions, on_bot(_test)),
         Story(
             "promote",
             with_snapshot,
-            _on_bot(lambda agent: agent.snapshot_promote(_the_snapshot(agent), with_state=True)),
+            on_bot(lambda agent: agent.snapshot_promote(_the_snapshot(agent), with_state=True)),
         ),
-        Story("drop", with_snapshot, _on_bot(lambda agent: agent.snapshot_drop(_the_snapshot(agent)))),
-        Story("gc", collectable, _on_bot(_collect)),
+        Story("drop", with_snapshot, on_bot(lambda agent: agent.snapshot_drop(_the_snapshot(agent)))),
+        Story("gc", collectable, on_bot(_collect)),
         Story("repair", damaged, _repair, again=lambda path: _repair(path, Vfs())),
         Story("recovery", half_restored, _recover),
         Story("clone", transfers.cloneable, transfers.clone),
@@ -350,6 +370,6 @@ STORIES = {
         Story("receive", transfers.pushed_to, transfers.receive("bot")),
         Story("receive-new", transfers.pushed_to, transfers.receive("cat")),
         Story("bundle", three_versions, transfers.bundle, also=transfers.bundle_is_whole),
-        Story("renumber", three_versions, _on_bot(lambda agent: agent.renumber("v1.1.0", to="2.0.0"))),
+        Story("renumber", three_versions, on_bot(lambda agent: agent.renumber("v1.1.0", to="2.0.0"))),
     )
 }

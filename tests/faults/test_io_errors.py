@@ -161,7 +161,7 @@ def wrong_with(said: BaseException | None, fault: Fault, under: Below) -> str:
 
 def claims(said: BaseException | None, outcome: str, it: Played) -> str:
     """An error must not deny what has happened."""
-    landed = outcome == "after" and it.before is not None and it.before.refs != it.after.refs
+    landed = outcome == "after" and it.before is not None and it.before.names != it.after.names
     if not landed or said is None or isinstance(said, OutcomeUnknown | Unrepaired):
         return ""
     unchanged = getattr(said, "unchanged", "")

@@ -169,7 +169,7 @@ def test_killed_at_every_call(name: str, memory: Path, share: float, seed: int, 
     )
     assert not result.wrong, "\n".join(result.wrong)
     if share == 1 and victim.after is not None:
-        assert victim.before is None or victim.before.refs == victim.after.refs or len(result.outcomes) == 2
+        assert victim.before is None or victim.before.names == victim.after.names or len(result.outcomes) == 2
 
 
 def test_there_are_enough_of_them(memory: Path) -> None:

@@ -160,9 +160,9 @@ def bundle(path: Path, vfs: Vfs) -> None:
         home.bundle(path / CARRIED)
 
 
-def bundle_is_whole(path: Path) -> None:
-    """A bundle is there whole, or not at all."""
+def bundle_is_whole(path: Path, acknowledged: bool) -> None:
+    """A bundle is there whole, or not at all before it was acknowledged."""
     found = path / CARRIED
-    if found.exists():
+    if acknowledged or found.exists():
         with found.open("rb") as file:
             bundles.check(bundles.read(os.fspath(found), file), file)
