@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import sys
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
 BROKEN_PIPE = 141
 """What a shell shows for a command that SIGPIPE ended."""
+
+INTERRUPTED = 130
 
 UNWRITTEN = 11
 
@@ -39,8 +40,7 @@ def main(argv: Sequence[str] | None = None, *, leaving: bool = False) -> int:
         return BROKEN_PIPE
     except OSError as error:
         _give_up_stdout()
-        with contextlib.suppress(OSError):
-            print(f"kai: the answer could not be written: {error.strerror}", file=sys.stderr)
+        _tell(f"the answer could not be written: {error.strerror}")
         return UNWRITTEN
     return code
 
@@ -50,11 +50,17 @@ def script() -> NoReturn:
 
     The catalog is not closed: closing it would copy its log into the main file, two syncs that nothing waits for.
     """
-    gc.set_threshold(*FEWER_COLLECTIONS)
-    _fill_what_is_closed()
-    code = main(leaving=True)
-    with contextlib.suppress(OSError, ValueError):
+    try:
+        gc.set_threshold(*FEWER_COLLECTIONS)
+        _fill_what_is_closed()
+        code = main(leaving=True)
+    except KeyboardInterrupt:  # of the command itself ``app.run`` says it
+        code = INTERRUPTED
+        _tell("interrupted")
+    try:  # noqa: SIM105 - as in ``_tell``
         sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
     os._exit(code)
 
 
@@ -72,8 +78,21 @@ def _fill_what_is_closed() -> None:
 
 def _give_up_stdout() -> None:
     """Close it: else the interpreter flushes it again at its end, and complains."""
-    with contextlib.suppress(OSError):
+    try:  # noqa: SIM105 - as in ``_tell``
         sys.stdout.close()
+    except OSError:
+        pass
+
+
+def _tell(what: str) -> None:
+    """Say it on stderr, if that takes it.
+
+    Without contextlib, which imports much: an interrupt meanwhile would be a traceback.
+    """
+    try:  # noqa: SIM105
+        print(f"kai: {what}", file=sys.stderr)
+    except OSError:
+        pass
 
 
 def _answer(args: list[str], *, leaving: bool) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kaivc.api import Agent
-from kaivc.cli.main import main
+from kaivc.cli.main import main, script
 from tests.cli.conftest import Kai
 from tests.cli.doors import process
 
@@ -124,6 +124,34 @@ def test_an_interrupted_command_exits_with_130(kai: Kai, home: Path, monkeypatch
     break_status(monkeypatch, KeyboardInterrupt())
     done = kai("status")
     assert (done.code, done.err) == (130, "kai: interrupted\n")
+
+
+@pytest.mark.parametrize("place", ["kaivc.cli.app.run", "kaivc.cli.main._fill_what_is_closed"])
+def test_an_interrupt_before_the_command_begins_shows_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], place: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(place, interrupt)
+    monkeypatch.setattr("os._exit", leave)
+    monkeypatch.setattr("sys.argv", ["kai", "status"])
+    with pytest.raises(SystemExit, match="130"):
+        script()
+    assert capfd.readouterr().err == "kai: interrupted\n"
+
+
+def test_what_starts_kai_imports_next_to_nothing() -> None:
+    """An interrupt meanwhile would show where it was."""
+    import subprocess
+    import sys
+
+    code = "import sys, os; before = {*sys.modules}; import kaivc.cli.main; print(*sorted({*sys.modules} - before))"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["__future__", "gc", "kaivc", "kaivc.cli", "kaivc.cli.main"]
 
 
 def test_a_file_that_may_not_be_read_is_no_fault_of_ours(kai: Kai, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
