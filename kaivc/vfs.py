@@ -187,7 +187,11 @@ class Vfs:
             with suppress(StorageError):  # the next one removes it
                 self.unlink(temporary, missing_ok=True)
             raise
-        self.sync_dir(os.path.dirname(path))
+        try:
+            self.sync_dir(os.path.dirname(path))
+        except StorageError as error:
+            error.unchanged = f"{path} is written; a power cut may leave what it held before"
+            raise
 
     def hand_over(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Give a file to whoever asked for it: wholly or not at all, and nothing beside it is touched.

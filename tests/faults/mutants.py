@@ -232,6 +232,7 @@ MUTANTS = (
     Mutant("link before catalog", "commit", _link_before_catalog),
     Mutant("intent deleted before its effect", "rollback", _intent_gone_before_effect),
     Mutant("restore may be done again", "rollback, live", _restore_may_be_done_again),
+    Mutant("no sync of a token's revocation", "revoke", _no_sync_of(_is_directory)),
     Mutant("restored names not synced", "rollback", _workspace_not_synced),
     Mutant("views of another start believed", "commit", _seals_of_another_start),
     Mutant("nothing looked after at a start", "rollback", _nothing_settled),

@@ -370,6 +370,8 @@ STORIES = {
         Story("receive", transfers.pushed_to, transfers.receive("bot")),
         Story("receive-new", transfers.pushed_to, transfers.receive("cat")),
         Story("bundle", three_versions, transfers.bundle, also=transfers.bundle_is_whole),
+        Story("remote", undoable, on_home(lambda home, _: home.remote_add("far", "https://kai.example.org/far"))),
+        Story("revoke", with_tokens, on_home(lambda home, _: home.token_revoke("reader"))),
         Story("renumber", three_versions, on_bot(lambda agent: agent.renumber("v1.1.0", to="2.0.0"))),
     )
 }
