@@ -224,6 +224,7 @@ MUTANTS = (
     Mutant("no sync of directories in a rollback", "rollback", _no_sync_of(_is_directory)),
     Mutant("no sync of directories in init", "init", _no_sync_of(_is_directory)),
     Mutant("no sync of staged files", "rollback", _no_sync_of(lambda path: "/staging/" in path)),
+    Mutant("no sync of many staged files", "rollback-many", _no_sync_of_all),
     Mutant("no sync of an agent's first files", "new", _no_sync_of_all),
     Mutant("no sync of the agent's directory", "import", _agent_named_before_its_directory),
     Mutant("no sync of a new catalog's name", "repair", _no_sync_of(_is_directory)),

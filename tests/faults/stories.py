@@ -12,8 +12,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 import kaivc
-from kaivc import api, intents, sandboxes, scratch
+from kaivc import api, intents, sandboxes, scratch, workspace
 from kaivc.api import Home
 from kaivc.errors import StorageError
 from kaivc.sqlitefiles import MAGIC, SIDE_SUFFIXES
@@ -165,6 +167,17 @@ def on_home(verb: Callable[[Home, Path], object]) -> Callable[[Path, Vfs], None]
             verb(home, path)
 
     return act
+
+
+def _as_of_many(act: Callable[[Path, Vfs], None]) -> Callable[[Path, Vfs], None]:
+    """Let a few files be so many that the disk is synced as a whole."""
+
+    def acted(path: Path, vfs: Vfs) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(workspace, "MANY", 2)
+            act(path, vfs)
+
+    return acted
 
 
 def with_large(path: Path) -> None:
@@ -343,6 +356,7 @@ STORIES = {
         Story("rollback-database", with_database, on_bot(lambda agent: agent.rollback("v1.0.0"))),
         Story("rollback-clean", clean, on_bot(lambda agent: agent.rollback("v1.0.0"))),
         Story("rollback-keep", three_versions, on_bot(lambda agent: agent.rollback("v1.0.0", keep=["state"]))),
+        Story("rollback-many", three_versions, _as_of_many(on_bot(lambda agent: agent.rollback("v1.0.0")))),
         Story("undo", undoable, on_bot(lambda agent: agent.undo())),
         Story("redo", redoable, on_bot(lambda agent: agent.redo())),
         Story("restore", three_versions, on_bot(lambda agent: agent.restore())),

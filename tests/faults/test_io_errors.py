@@ -25,6 +25,8 @@ from tests.faults.stories import STORIES, Story, Told, Unrepaired, clear
 
 ENOUGH = 10_000
 STOP_AT = 8
+RARE = {*SHORT, LANDED}
+OF_THE_RARE = 4
 HINTS = {"EMFILE": "ulimit", "EROFS": "read-only", "ENOSPC": "free some space", "SQLITE_FULL": "free some space"}
 CODES = {
     "EIO": {"E901", "E903"},
@@ -181,6 +183,12 @@ def leaks(held: set[str]) -> list[str]:
     return [os.readlink(f"/proc/self/fd/{fd}") for fd in more if os.path.lexists(f"/proc/self/fd/{fd}")]
 
 
+def drawn(wanted: list[Fault], some: int, rng: random.Random) -> list[Fault]:
+    """So many of them, and some of the few that are like no other: among all they would hardly ever be drawn."""
+    rare = [it for it in wanted if it.what in RARE]
+    return rng.sample(rare, min(len(rare), OF_THE_RARE)) + rng.sample(wanted, min(len(wanted), some))
+
+
 def run(name: str, scratch: Path, share: float, seed: int, figure: Callable[..., None]) -> None:
     it, rng = play(STORIES[name], scratch), random.Random(seed)
     for kind, layer, wanted, part in (
@@ -188,8 +196,7 @@ def run(name: str, scratch: Path, share: float, seed: int, figure: Callable[...,
         ("SQLite statements", below.sqlite, faults_of_sqlite(it.statements), 0.3),
     ):
         result = Result()
-        some = min(len(wanted), round(ENOUGH * share * part / len(STORIES)))
-        chosen = wanted if share == 1 else rng.sample(wanted, some)
+        chosen = wanted if share == 1 else drawn(wanted, round(ENOUGH * share * part / len(STORIES)), rng)
         for fault in chosen:
             inject(it, fault, layer, scratch, result)
             assert len(result.wrong) < STOP_AT, f"seed {seed}:\n" + "\n".join(result.wrong)
