@@ -631,7 +631,7 @@ class NoSpace(StorageError):
 
     Names are as they were; bytes that nothing names may have been written.
 
-    Next: free some space (`df -h`, quota), then run the command again.
+    Next: free some space (`kai gc`, `df -h`, quota), then run the command again.
     """
 
     code = "E902"

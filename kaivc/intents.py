@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from kaivc import inforce, plans, relocation, trees, versions, workspace
-from kaivc.errors import KaiError, StorageFailed
+from kaivc.errors import KaiError, NoSpace, StorageFailed
 from kaivc.keeping import Notes, evict_if_possible
 from kaivc.names import Absent, Exactly, ObjectId, RefUpdate, backup_ref
 from kaivc.plans import RestorePlan
@@ -75,6 +75,19 @@ def finish(repo: Repository, *, guarded: bool = False, live: bool = False, evict
             journal.drop_intents(db, repo.id, quick)
             notes.write(repo, db)
     return [row.kind for row in rows]
+
+
+def finish_what_fits(repo: Repository) -> None:
+    """Do everything that is to be done, for who makes room on the disk: what the disk has no room for can wait.
+
+    View, link and log can, for nothing is read from them that the store does not say. NoSpace for anything else.
+    """
+    try:
+        finish(repo)
+    except NoSpace:
+        if any(row.kind not in EFFECTS for row in journal.intents(repo.catalog, repo.id)):
+            raise
+        _sweep(repo)
 
 
 def relocate(repo: Repository) -> None:

@@ -51,7 +51,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Options]] = {
         "Adopt a tree of version folders as an agent.",
         ("dirs",),
         {
-            "--layout": ("=folders", "How it is laid out."),
+            "--layout": ("=folders", "How it is laid out: `folders`."),
             "--name": ("text", "What to call the agent. [default: as DIR is called]"),
             "--author": ("text", "Who made the versions, as \"Name <mail>\"."),
             "--dry-run": ("", "Say what would happen; do nothing."),

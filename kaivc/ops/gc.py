@@ -104,7 +104,7 @@ def gc(repo: Repository, *, dry_run: bool = False, before: Callable[[GcPlan], No
         return Collected(planned.said, None)
     with _alone(repo):
         with repo.lock(removed=True):
-            intents.finish(repo)
+            intents.finish_what_fits(repo)
         _sweep(repo)
         with records.hold_open_packs(repo.store) as held:
             planned = _Planner(repo, set(held)).plan()
@@ -231,7 +231,7 @@ class _Collector:
             try:
                 self._copy(copier)
                 with repo.lock(removed=True):
-                    intents.finish(repo)
+                    intents.finish_what_fits(repo)
                     return self._switch(writer, copier)
             except BaseException:
                 if not self._landing:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+import kaivc
 from kaivc import vfs as disk
 from kaivc.errors import NoSpace, StorageFailed
 from kaivc.layout import UNFINISHED
 from kaivc.storage.catalog import Catalog
 from kaivc.vfs import Vfs
 from tests.engine.damage import fsck
-from tests.engine.homes import commit, make_home, open_home
+from tests.engine.homes import ENVIRON, Ticking, commit, make_home, open_home
 
 
 def test_an_op_record_that_cannot_be_written_leaves_what_was_committed(tmp_path: Path) -> None:
@@ -184,3 +185,37 @@ def test_a_view_that_cannot_be_made_keeps_nothing_open(tmp_path: Path) -> None:
     home.close()
     del home
     assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+class NoRoomForViews(Vfs):
+    """A disk on which a view does not fit."""
+
+    def make_dir(self, path: str | bytes, mode: int = 0o700, at: int | None = None) -> None:
+        if b"/.new-v" in os.fsencode(path):
+            raise NoSpace("full")
+        super().make_dir(path, mode, at)
+
+
+def test_what_does_not_fit_is_left_until_gc_has_made_room(tmp_path: Path) -> None:
+    """It ended with the same error as what it should make room for."""
+    path = tmp_path / "home"
+    agent = make_home(path).new("bot")
+    commit(agent, {"a": b"0"})
+    commit(agent, {"a": b"1"}, bump="minor")
+    for number in range(6):
+        (agent.workspace / "a").write_bytes(b"never committed %d" % number)
+        agent.rollback(f"v1.{number % 2}.0")
+    flags = {"backups.keep": "1", "backups.max_age": "0s"}
+    home = kaivc.open(path, environ=ENVIRON, clock=Ticking(1_900_000_000), vfs=NoRoomForViews(), flags=flags)
+    full = home.agent("bot")
+    (full.workspace / "a").write_bytes(b"new")
+    with pytest.raises(NoSpace):
+        full.commit(bump="minor")
+    assert full.status().pending
+    done = full.gc().done
+    assert done is not None
+    assert done.expired
+    assert full.status().pending
+    home.close()
+    commit(open_home(path).agent("bot"), {"a": b"there is room"}, bump="minor")
+    assert fsck(path).ok

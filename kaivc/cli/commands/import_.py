@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def import_(
     door: Invocation,
     directory: Annotated[str, Argument(metavar="DIR", help="The tree; it is only read.")],
-    layout: Annotated[Literal["folders"], Option("--layout", help="How it is laid out.")],
+    layout: Annotated[Literal["folders"], Option("--layout", metavar="LAYOUT", help="How it is laid out: `folders`.")],
     name: Annotated[
         str | None, Option("--name", metavar="NAME", help="What to call the agent. [default: as DIR is called]")
     ] = None,
