@@ -17,7 +17,7 @@ from tests.faults.stories import STORIES
 
 OUTSIDE = {"new-link"}
 """Commands whose files lie beside the home, where nothing is recorded."""
-MORE = 600
+MORE = 300
 """Random choices after each step, in the full run."""
 SHORT = 12
 """Steps of a command that is cut everywhere on each run: a tenth of its states would be next to nothing."""
