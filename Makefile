@@ -53,7 +53,7 @@ reference: $(READY)  ## write docs/reference anew from the commands, their schem
 	$(BIN)/python -m tests.cli.words
 
 torture: $(READY)  ## the long tests
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
 
 bench: $(READY)  ## measure kaivc beside its peers (an hour or more), and write docs/benchmarks
 	scripts/bench/install-peers
