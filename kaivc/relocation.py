@@ -146,6 +146,7 @@ def finish_remove(repo: Repository, payload: bytes) -> None:
     source, aside = layout.agent(repo.name), layout.removed(repo.name)
     if os.path.lexists(source) and not os.path.lexists(aside):
         vfs.make_dirs(os.path.dirname(aside), repo.home.dir_mode)
+        vfs.sync_dir(layout.kai)  # what is moved in has no second copy
         vfs.rename(source, aside)
         vfs.sync_dir(os.path.dirname(aside))
         vfs.sync_dir(layout.root)

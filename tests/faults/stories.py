@@ -131,6 +131,21 @@ def three_versions(path: Path) -> None:
     home.close()
 
 
+IGNORED: Files = {".kaiignore": b"cache/\n", "cache/x": b"no version holds it"}
+
+
+def with_ignored(path: Path) -> None:
+    """As three versions, and a file that is ignored."""
+    three_versions(path)
+    write(path / "bot" / "workspace", IGNORED)
+
+
+def _ignored_stays(path: Path, _: bool) -> None:
+    """What no version holds is there, in the workspace or where the removed agent left it."""
+    [kept] = [it for it in (path / "bot", path / ".kai" / "removed" / "bot") if (it / "workspace/cache/x").exists()]
+    assert (kept / "workspace/cache/x").read_bytes() == IGNORED["cache/x"]
+
+
 def undoable(path: Path) -> None:
     """As three versions, and a rollback of the dirty workspace to the first one."""
     three_versions(path)
@@ -367,6 +382,7 @@ STORIES = {
         Story("import", empty, on_home(_import)),
         Story("rename", undoable, on_home(lambda home, _: home.rename("bot", "cat"))),
         Story("remove", three_versions, on_home(lambda home, _: home.remove("bot"))),
+        Story("remove-ignored", with_ignored, on_home(lambda home, _: home.remove("bot")), also=_ignored_stays),
         Story("snapshot", three_versions, on_bot(_test)),
         Story(
             "promote",
@@ -384,6 +400,7 @@ STORIES = {
         Story("receive", transfers.pushed_to, transfers.receive("bot")),
         Story("receive-new", transfers.pushed_to, transfers.receive("cat")),
         Story("bundle", three_versions, transfers.bundle, also=transfers.bundle_is_whole),
+        Story("unbundle", transfers.carried, transfers.unbundle),
         Story("remote", undoable, on_home(lambda home, _: home.remote_add("far", "https://kai.example.org/far"))),
         Story("revoke", with_tokens, on_home(lambda home, _: home.token_revoke("reader"))),
         Story("renumber", three_versions, on_bot(lambda agent: agent.renumber("v1.1.0", to="2.0.0"))),

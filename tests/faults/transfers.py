@@ -10,6 +10,7 @@ from pathlib import Path
 import kaivc
 from kaivc import api, bundles
 from kaivc.api import Home
+from kaivc.ops import bundle_unbundle
 from kaivc.records import replace
 from kaivc.remotes import connect
 from kaivc.remotes.base import Push
@@ -24,6 +25,7 @@ V2: Files = {"logic.py": b"two\n", "config.yaml": b"a: 2\n", "deep/er/file": b"y
 V3: Files = {**V2, "logic.py": b"three\n", "large.bin": LARGE[50_000:], "new.txt": b"new"}
 DIRTY: Files = {**V2, "logic.py": b"dirty\n", "live.txt": b"live"}
 LATER = 1_800_000_000
+CARRIED = "carried.kai"
 
 
 def _open(path: Path, vfs: Vfs | None = None) -> Home:
@@ -78,6 +80,19 @@ def fetched(path: Path) -> None:
     behind(path)
     with closing(open_home(path)) as home:
         home.fetch()
+
+
+def carried(path: Path) -> None:
+    """As behind, by a bundle of the other home that was fetched from: the rest of taking it in is one transaction."""
+    behind(path)
+    with closing(open_home(_beside(path, "far"))) as far:
+        file = _beside(path, CARRIED)
+        file.unlink(missing_ok=True)
+        far.bundle(file)
+        name = bundle_unbundle.NAME + far.opened.id[: bundle_unbundle.SHORT]
+    with closing(open_home(path)) as home:
+        home.remote_add(name, str(file))
+        home.fetch(name)
 
 
 def ahead(path: Path) -> None:
@@ -151,13 +166,16 @@ def clone(path: Path, vfs: Vfs) -> None:
     _clone(_beside(path, "far"), path, vfs)
 
 
-CARRIED = "carried.kai"
-
-
 def bundle(path: Path, vfs: Vfs) -> None:
     """Write a bundle."""
     with closing(_open(path, vfs)) as home:
         home.bundle(path / CARRIED)
+
+
+def unbundle(path: Path, vfs: Vfs) -> None:
+    """Take in the bundle that lies beside the home."""
+    with closing(_open(path, vfs)) as home:
+        home.unbundle(_beside(path, CARRIED))
 
 
 def bundle_is_whole(path: Path, acknowledged: bool) -> None:
