@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
-from kaivc import links
+from kaivc import links, yamltext
 from kaivc.errors import InvalidSettings, NameTaken, NoSuchRemote, RefusedUrl
 from kaivc.names import check_name, is_name, nearest
 from kaivc.records import dataclass
@@ -17,7 +17,7 @@ from kaivc.repository import OpenHome
 
 SCHEMES = frozenset(["ssh", "http", "https", "git", "file", "git+ssh", "git+http", "git+https", "git+file"])
 MAX_URL = 4096
-MAX_FILE = 1 << 20
+MEND = "mend it, or remove it and add the remotes again with `kai remote add`"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?!/)")
 
@@ -125,31 +125,35 @@ def known(home: OpenHome) -> dict[str, Known]:
 
 def listed(path: str) -> dict[str, Known]:
     """The remotes that a file lists, as ``known``."""
-    if not os.path.exists(path):
-        return {}
-    import yaml  # noqa: PLC0415 - 16 ms that only a remote needs
-
     try:
         with open(path, "rb") as file:
-            document = yaml.safe_load(file.read(MAX_FILE))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _unreadable(path) from error
-    entries = document.get("remotes") if isinstance(document, dict) else None
-    if not isinstance(entries, dict):
-        raise _unreadable(path)
+            data = file.read(yamltext.MAX_BYTES + 1)
+    except FileNotFoundError:
+        return {}
+    try:
+        document = yamltext.load(data, path, InvalidSettings)
+    except InvalidSettings as error:
+        error.hint = error.hint or MEND
+        raise
     found = {}
-    for name, it in entries.items():
-        url = it.get("url") if isinstance(it, dict) else None
-        if not is_name(name) or not isinstance(url, str):
+    for name, it in _mapping(_mapping(document, path).get("remotes"), path).items():
+        url = _mapping(it, path).get("url")
+        if not is_name(name) or url is None or not isinstance(url.value, str):
             raise _unreadable(path)
-        found[name] = Known(name, check_url(url))
+        found[name] = Known(name, check_url(url.value))
     return dict(sorted(found.items()))
+
+
+def _mapping(node: yamltext.Node | None, path: str) -> dict[str, yamltext.Node]:
+    if node is None or not isinstance(node.value, dict):
+        raise _unreadable(path)
+    return node.value
 
 
 def _unreadable(path: str) -> InvalidSettings:
     return InvalidSettings(
         f"{path} does not list remotes",
-        hint="mend it, or remove it and add the remotes again with `kai remote add`",
+        hint=MEND,
         path=path,
     )
 
@@ -207,10 +211,17 @@ def _held(home: OpenHome) -> AbstractContextManager[None]:
 
 
 def _write(home: OpenHome, remotes: Mapping[str, Known]) -> None:
-    import yaml  # noqa: PLC0415 - as above
+    import yaml  # noqa: PLC0415 - 16 ms that only a change needs
 
     document = {"remotes": {name: {"url": it.url} for name, it in sorted(remotes.items())}}
-    home.vfs.replace(home.layout.remotes, yaml.safe_dump(document, sort_keys=True, allow_unicode=True).encode())
+    data = yaml.safe_dump(document, sort_keys=True, allow_unicode=True).encode()
+    if len(data) > yamltext.MAX_BYTES:
+        raise InvalidSettings(
+            f"the list of remotes would have {len(data):,} bytes; {yamltext.MAX_BYTES:,} are read",
+            unchanged="the list is as it was",
+            hint="remove remotes that are not needed with `kai remote remove`",
+        )
+    home.vfs.replace(home.layout.remotes, data)
 
 
 # ---------------------------------------------------------------- logs that were seen
@@ -231,7 +242,7 @@ def seen(home: OpenHome, remote: str, agent: str) -> Seen | None:
         with open(home.layout.seen(remote, agent), "rb") as file:
             note = json.loads(file.read(4096))
         return Seen(str(note["home"]), int(note["seq"]), bytes.fromhex(note["digest"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -263,7 +263,8 @@ def _past_more(read: Read) -> Read:
     """The pack behind further acknowledgements."""
     head = read(4)
     while head != b"PACK" and re.fullmatch(rb"00[0-9a-f]{2}", head):
-        if not read(int(head, 16) - 4).startswith(_ACKNOWLEDGED):
+        length = int(head, 16) - len(head)
+        if length < 0 or not read(length).startswith(_ACKNOWLEDGED):
             raise malformed("neither a pack nor an acknowledgement")
         head = read(4)
     return reader(chain([head], iter(lambda: read(_PIECE), b"")))

@@ -56,6 +56,26 @@ def test_what_a_fetch_a_pull_and_a_push_say(kai: Kai, home: Path, office: Path) 
     assert (office / "bot/workspace/logic.py").read_text() == "print('one')\n"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["- " * 2000, "remotes: 2026-99-99", "remotes: !!timestamp x", "remotes: &a {b: *a}", "[", "remotes: {a: b}"],
+)
+def test_a_list_that_is_none_is_said_with_its_place(kai: Kai, home: Path, text: str) -> None:
+    """Some of these were errors within kai."""
+    (home / ".kai/remotes.yaml").write_text(text)
+    found = kai("remote", "list")
+    assert "E999" not in found.err
+    assert ".kai/remotes.yaml" in found.err
+    assert "add the remotes again" in found.err or "in quotes" in found.err
+
+
+def test_there_are_no_more_remotes_than_are_read(kai: Kai, home: Path) -> None:
+    added = [kai("remote", "add", f"far{number}", "https://kai.example.org/" + "x" * 3000) for number in range(9)]
+    assert [it.code for it in added[:7]] == [0] * 7
+    assert "kai remote remove" in added[-1].err
+    assert len(kai("remote", "list").out.splitlines()) == sum(it.code == 0 for it in added)
+
+
 def test_a_conflict_of_numbers_is_shown_by_a_fetch_and_an_error_of_a_pull(kai: Kai, home: Path, office: Path) -> None:
     kai("--home", str(office), "rollback", "bot", "--to", "v1.1.0")
     assert kai("commit", "bot", "--version", "1.1.1", "--allow-empty").code == 0

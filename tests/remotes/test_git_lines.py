@@ -74,6 +74,15 @@ def test_whatever_comes_is_an_error_of_ours_or_nothing(data: bytes) -> None:
             take()
 
 
+@pytest.mark.parametrize("head", [b"0000", b"0001", b"0003"])
+def test_a_length_that_none_has_reads_no_more(head: bytes) -> None:
+    """It asked for a negative count of bytes, which is all that the other end cares to send."""
+    stream = io.BytesIO(packet(b"NAK\n") + head + bytes(1 << 20))
+    with pytest.raises(TransportError):
+        gitlines.read_pack(stream.read, PLAIN, Side(silent))(10)
+    assert stream.tell() < 100
+
+
 def test_a_report_says_which_refs_were_refused_and_why() -> None:
     words = [b"unpack ok\n", b"ok refs/heads/current\n", b"ng refs/tags/v1.0.0 \033[1mno\n"]
     report = b"".join(map(packet, words)) + FLUSH

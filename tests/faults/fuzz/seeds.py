@@ -3,10 +3,13 @@
 # ruff: noqa: E501, ISC004 - a table of texts
 from __future__ import annotations
 
+import hashlib
+import zlib
 from pathlib import Path
 
 import msgpack
 
+from kaivc import access, pktline, wire
 from kaivc.names import ObjectId
 from kaivc.plans import RestorePlan, Write
 from kaivc.storage.gitobjects import Commit, Entry, Tag, encode_commit, encode_tag, encode_tree
@@ -30,6 +33,15 @@ OP = Op("rollback", "abcd", WHO, 1_790_000_000_000_000_000, "why", None, 3, work
 PLAN = RestorePlan(
     "op", OID, (Write(b"a/b", Entry(0o100644, OID), private=True),), (b"c",), {b"c": Entry(0o100755, OID)}, live=True
 )
+
+OFFER = {"id": "ab" * 32, "records": 3, "size": 77}
+GRANT = access.grant_of("tester", ["bot", "x-*"])
+GIT_PACK = b"PACK\0\0\0\2\0\0\0\2" + b"\x35" + zlib.compress(b"hello") + b"\x6b\x0f" + zlib.compress(b"\5\5\5HELLO")
+
+
+def _asked(verb: str, **fields: object) -> bytes:
+    return wire.pack_message({"v": wire.VERSION, "verb": verb, **fields})
+
 
 SEEDS: dict[str, list[bytes]] = {
     "pack_record": [RECORD, encode(RecordKind.OP, OID, b"raw", 1), b"\1\1\0\0\x2a" + bytes(12) + RECORD[16:58] + RECORD,
@@ -74,6 +86,49 @@ SEEDS: dict[str, list[bytes]] = {
     "stat_cache": [msgpack.packb(("boot", [(b"name", (1, 2, 3, 4, 5), OID, 6), (b"db", tuple(range(10)), OID, 6)]))],
     "chunk_list": [msgpack.packb([(OID, 16384), (OID, 3)])],
     "quoted": [b"a b", b'a"\\\t\n\xff', "\u00fc".encode()],
+    "asked": [
+        _asked("hello"), _asked("head", agent="bot"), _asked("log", agent="bot", after=3),
+        _asked("offer", agent="bot", wants=[OID], haves=[OID]),
+        _asked("get", agent="bot", wants=[OID], haves=[], offer=OFFER, start=5),
+        _asked("held", agent="bot", parcel=OFFER),
+        _asked("put", agent="bot", parcel=OFFER, start=0) + b"".join(wire.pack_data([b"some", b"bytes"])),
+        _asked("append", agent="bot", op_id="abcd", actor=WHO, reason="why", updates=[["refs/tags/bot/v1.0.0", None, OID]], parcel=OFFER),
+    ],
+    "answered": [
+        wire.pack_message({"home": "ab" * 16, "object_format": "sha256", "agents": ["bot"], "seq": 3, "digest": OID,
+            "refs": {"refs/heads/bot/current": OID}, "held": 7, "backup": 1, **OFFER}) + b"".join(wire.pack_data([b"\4\0\0\0text"])),
+        wire.pack_message({"error": {"code": "E202", "what": "x", "unchanged": "", "hint": "", "facts": {"ref": "x"}}}),
+    ],
+    "parcel": [RECORD, RECORD * 2, RECORD + AFTER],
+    "bundle": [
+        msgpack.packb({"v": 1, "home": "ab" * 16, "object_format": "sha256", "agents": []}),
+        msgpack.packb({"v": 1, "home": "ab" * 16, "object_format": "sha1", "agents": [{"name": "bot", "seq": 3, "digest": OID,
+            "refs": {"refs/heads/bot/current": OID}, "log_length": 0, "parcel_length": 0, "after": 0, "needs": [OID], "parcel": OFFER}]}),
+    ],
+    "remotes": [
+        b"remotes:\n  origin: {url: 'https://kai.example.org/x'}\n  far: {url: /home/far}\n",
+        b'{"home": "abcd", "seq": 7, "digest": "ab12"}', b'{"home": "abcd", "seq": 1e400, "digest": ""}', b"[" * 1500, b"- " * 1000,
+        b"remotes: 2026-99-99", b"remotes: !!timestamp x", b"remotes: &a {b: *a}",
+    ],
+    "url": [b"https://kai.example.org:8443/x", b"ssh://me@host/~/x", b"me@host:x.git", b"git://host/x", b"/a/b", b"file:///x"],
+    "rules": [access.encode(access.Rules((access.Token("ab" * 6, "ci", "ab" * 32, WHO, GRANT, 5, None),), (access.User(7, "ann", GRANT),)))],
+    "packets": [pktline.line(b"want x\n") + b"0000" + pktline.line(b"done\n"), b"0004", b"fff0" + b"x" * 99],
+    "commands": [
+        pktline.line(b"%s %s refs/heads/bot\0 report-status object-format=%s" % (b"0" * len(oid), oid, name)) + b"0000"
+        for oid, name in ((b"ab" * 20, b"sha1"), (b"ab" * 32, b"sha256"))
+    ],
+    "advertised": [
+        pktline.line(b"%s refs/heads/x\0side-band-64k report-status\n" % (b"ab" * 20)) + b"0000" + rest
+        for rest in (
+            pktline.line(b"NAK\n") + b"".join(pktline.banded(1, b"PACK")) + b"".join(pktline.banded(2, b"Counting objects: 50% (1/2)\r")) + b"0000",
+            b"".join(pktline.banded(1, pktline.line(b"unpack ok\n") + pktline.line(b"ng refs/x no\n") + b"0000")) + b"0000",
+            pktline.line(b"unpack ok\n") + pktline.line(b"ok refs/x\n") + b"0000",
+            pktline.line(b"NAK\n") + pktline.line(b"ACK ab\n") + b"PACK",
+            b"0008NAK\n0000PACK",
+        )
+    ],
+    "git_pack": [GIT_PACK + hashlib.sha1(GIT_PACK).digest(), GIT_PACK + hashlib.sha256(GIT_PACK).digest()],  # noqa: S324 - git's
+    "delta": [b"\xb4\1\x05\x05hello", b"\xb4\1\x0a\x90\x0a", b"\xb4\1\x14\x91\3\x14"],
 }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from kaivc.storage.gitobjects import (
 )
 from kaivc.storage.journal import encode_op
 from kaivc.storage.pack import MAGIC, PackReader, RecordKind, _check8, scan
+from tests.faults.fuzz import peers
 
 SECONDS = 1.0
 """No input of a few kilobytes may take so long."""
@@ -240,7 +241,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         pack_record, pack_scan, tree, commit, tag, message, notes, op_record, revision, names, kai_yaml, yaml_text,
         kaiignore, settings, snapshot_meta, counter, plan, stat_cache, chunk_list, quoted,
     )
-}  # fmt: skip
+} | peers.TARGETS  # fmt: skip
 
 
 def judge(name: str, data: bytes) -> None:
