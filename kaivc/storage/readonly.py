@@ -45,11 +45,22 @@ class View(NamedTuple):
 def obstacle(path: str) -> str:
     """Why this process cannot write a database, in words that follow a colon; empty if it can."""
     for each in (os.path.dirname(path), path, *(path + it for it in ("-wal", "-shm"))):
-        if not os.access(each, os.W_OK, effective_ids=True) and os.path.exists(each):
+        if _is_closed(each):
             if _is_mounted_read_only(each):
                 return f"{each} lies on a read-only file system"
             return f"uid {os.geteuid()} may not write {each}"
     return ""
+
+
+def _is_closed(path: str) -> bool:
+    """Whether a file is there, and this process may not write it.
+
+    Others make and remove the files beside a database at any moment: to be not there and then there is no answer.
+    """
+    return all(
+        not os.access(path, os.W_OK, effective_ids=True) and os.path.exists(path)  # in this order
+        for _ in range(TRIES)
+    )
 
 
 def _is_mounted_read_only(path: str) -> bool:

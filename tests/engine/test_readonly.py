@@ -495,3 +495,19 @@ def test_a_workspace_on_a_read_only_mount_is_read_too(tmp_path: Path) -> None:
         assert not [line for line in status.notices if "no database" in line]
         assert everything(place) == before
     made.close()
+
+
+def test_what_others_make_meanwhile_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of sixteen processes that open a home at once one took it for read-only, and stayed so."""
+    path = tmp_path / "catalog.sqlite"
+    path.touch()
+    asked = os.access
+
+    def slow(each: str, mode: int, **words: bool) -> bool:
+        found = asked(each, mode, **words)
+        if each.endswith("-shm"):
+            Path(each).touch()  # by another process
+        return found
+
+    monkeypatch.setattr(os, "access", slow)
+    assert readonly.obstacle(str(path)) == ""
