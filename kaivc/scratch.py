@@ -171,7 +171,11 @@ def made(home: OpenHome, place: str, name: str) -> Iterator[Scratch]:
         vfs.make_dir(scratch.path)
         _set_mode(vfs, scratch.path, 0o700)
         held = vfs.open_dir(scratch.path)
-        _lock(home, held)
+        try:
+            _lock(home, held)
+        except BaseException:
+            os.close(held)
+            raise
     try:
         vfs.make_dir(scratch.layer)
         _set_mode(vfs, scratch.layer, 0o700)

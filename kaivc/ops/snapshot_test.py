@@ -210,7 +210,7 @@ class _Test:
                     kept = self._keep(state, trial, here, Status(done.status), done.problem)
                     done = replace(done, kept=kept)
             if done.commit is not None:
-                with suppress(StorageError):  # the branch is there: the record is put right by the next one
+                with intents.landed(f"{done.snapshot} is committed"):  # its record is put right by the next one
                     state.put(replace(trials.read(repo.layout, repo.name, trial.id) or trial, scratch=None))
             return done
 
