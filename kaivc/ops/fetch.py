@@ -50,9 +50,9 @@ def fetch(home: OpenHome, context: Context, remote: str, agents: Sequence[str] =
                 name=missing[0],
             )
         wanted = list(agents) or [name for name in there if name in here]
+        known = {*here, *home.catalog.agent_names(removed=True)}
+        absent = tuple(name for name in there if name not in known and home.catalog.renamed(name) is None)
         done = tuple(fetch_one(home.repository(name), remote, far) for name in wanted)
     finally:
         far.close()
-    known = {*here, *home.catalog.agent_names(removed=True)}
-    absent = tuple(name for name in there if name not in known and home.catalog.renamed(name) is None)
     return FetchedAll(remote, remotelist.shown(found.url), done, absent)

@@ -208,7 +208,9 @@ def fetch(repo: Repository, name: str, remote: Remote, reason: str = "") -> Fetc
     changes = tuple(
         Change(ref, old.hex() if old else None, new.hex() if new else None) for ref, old, new in [*moves, *gone]
     )
-    return Fetched(repo.name, name, changes, conflicts(repo, theirs), objects, head.seq)
+    with noting("what was fetched is here"):
+        taken_twice = conflicts(repo, theirs)
+    return Fetched(repo.name, name, changes, taken_twice, objects, head.seq)
 
 
 def _bring(
