@@ -321,7 +321,8 @@ def land_new(home: OpenHome, name: str, arrived: Incoming, arrival: Arrival, tip
             op = Op(arrival.verb, arrival.op_id, str(arrival.actor), now, arrival.reason, workspace=True)
             beginning = Beginning(op, arrival.updates, [intents.link(), intents.log()])
             repo = making.begin(home, name, writer, beginning)
-    row = repo.row()
+    with intents.landed(f"{name} is made"):
+        row = repo.row()
     return Arrived(row.op_seq, row.op_head, None, objects)
 
 

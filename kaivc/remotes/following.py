@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaivc import landing
+from kaivc import intents, landing
 from kaivc.landing import Arrival
 from kaivc.names import check_name, current_ref, tags_prefix
 from kaivc.records import dataclass
@@ -51,9 +51,10 @@ def follow(
 
 def _make(home: OpenHome, name: str, far: Remote, agent: str, why: str, op_id: str | None) -> Pulled:
     done = make_agent(home, name, far, agent, "pull", why, op_id)
-    repo = home.repository(agent)
-    tags = tuple(number.tag for number in numbers(repo))
-    return Pulled(agent, name, tags, None, _tag(repo), made=True, backup=None, objects=done.objects, seq=done.seq)
+    with intents.landed(f"{agent} is made"):
+        repo = home.repository(agent)
+        tags, now = tuple(number.tag for number in numbers(repo)), _tag(repo)
+    return Pulled(agent, name, tags, None, now, made=True, backup=None, objects=done.objects, seq=done.seq)
 
 
 def _follow(repo: Repository, name: str, fetched: Fetched, why: str, *, live: bool, op_id: str | None) -> Pulled:
@@ -78,9 +79,9 @@ def _follow(repo: Repository, name: str, fetched: Fetched, why: str, *, live: bo
     if fetched.conflicts:
         rest = f"all else is done; adopted: {', '.join(adopted)}" if adopted else "all else is done"
         raise conflict_error(repo.name, name, fetched.conflicts, rest)
-    return Pulled(
-        repo.name, name, adopted, left, _tag(repo), made=False, backup=backup, objects=fetched.objects, seq=seq
-    )
+    with intents.landed("what was pulled is here"):
+        now = _tag(repo)
+    return Pulled(repo.name, name, adopted, left, now, made=False, backup=backup, objects=fetched.objects, seq=seq)
 
 
 def _tag(repo: Repository) -> str | None:
