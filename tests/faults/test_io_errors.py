@@ -189,6 +189,12 @@ def drawn(wanted: list[Fault], some: int, rng: random.Random) -> list[Fault]:
     return rng.sample(rare, min(len(rare), OF_THE_RARE)) + rng.sample(wanted, min(len(wanted), some))
 
 
+def after_landing(wanted: list[Fault], statements: list[str]) -> list[Fault]:
+    """An error at each statement behind the last that commits: what answers it must not say that nothing was done."""
+    last = max((at for at, name in enumerate(statements, 1) if name == "COMMIT"), default=len(statements))
+    return [it for it in wanted if it.at > last and it.what == "SQLITE_IOERR_WRITE" and not it.lasting]
+
+
 def run(name: str, scratch: Path, share: float, seed: int, figure: Callable[..., None]) -> None:
     it, rng = play(STORIES[name], scratch), random.Random(seed)
     for kind, layer, wanted, part in (
@@ -197,6 +203,8 @@ def run(name: str, scratch: Path, share: float, seed: int, figure: Callable[...,
     ):
         result = Result()
         chosen = wanted if share == 1 else drawn(wanted, round(ENOUGH * share * part / len(STORIES)), rng)
+        if share < 1 and layer is below.sqlite:
+            chosen += after_landing(wanted, it.statements)
         for fault in chosen:
             inject(it, fault, layer, scratch, result)
             assert len(result.wrong) < STOP_AT, f"seed {seed}:\n" + "\n".join(result.wrong)
