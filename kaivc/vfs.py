@@ -33,6 +33,8 @@ _HINTS = {
     "writable, then run the command again",
     errno.EFBIG: "let files be larger (`ulimit -f`), then run the command again",
 }
+OF_THE_SYSTEM = frozenset([errno.EIO, *_FULL, *_HINTS])
+"""What a disk or a limit of the process refuses; it is no fault of kai."""
 SPARE = 4
 """So many descriptors SQLite may need for a database: the file, its log, its index, their directory."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
@@ -13,9 +12,6 @@ from kaivc.errors import InternalError, KaiError, StorageFailed, UnreadablePath
 
 USAGE, INTERRUPTED = 2, 130
 MAX_LINE = 2000
-_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG}
-_OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, *_LIMITS}
-"""What a disk or a limit of the process refused, wherever it was met; it is no fault of kai."""
 
 
 class Misuse(KaiError):
@@ -49,10 +45,11 @@ def understood(error: Exception) -> KaiError:
         return UnreadablePath(f"{error.filename}: {error.strerror}", path=str(error.filename))
     if isinstance(error, FileNotFoundError) and _is_nowhere():
         return UnreadablePath("the working directory was removed", hint="go to another", path=".")
-    if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
-        from kaivc.vfs import refused
+    if isinstance(error, OSError):
+        from kaivc import vfs
 
-        return refused("using", error.filename or "a file", error)
+        if error.errno in vfs.OF_THE_SYSTEM:
+            return vfs.refused("using", error.filename or "a file", error)
     if isinstance(error, MemoryError):
         return StorageFailed("there is too little memory", hint="let the process have more memory (`ulimit -v`)")
     return InternalError(

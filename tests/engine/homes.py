@@ -62,7 +62,7 @@ def read(root: Path) -> Files:
 
 
 def copy(home: Path, to: Path) -> None:
-    """A copy of a home at rest, hard links between views kept."""
+    """A copy of a home at rest; files that views share are files of their own in it."""
     if to.exists():
         remove(to)
     shutil.copytree(home, to, symlinks=True)
