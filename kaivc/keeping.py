@@ -155,6 +155,14 @@ def _sealed_again(repo: Repository, shared: dict[tuple[int, int], Seal], notes: 
                 yield seal_of(status, ObjectId(seal.oid))
 
 
+def _linked(repo: Repository) -> list[str]:
+    """The view that ``current`` leads to: not yet that in force where there was no room for it."""
+    try:
+        return [os.path.basename(os.readlink(repo.layout.current(repo.name)))]
+    except OSError:
+        return []
+
+
 def evict_if_possible(repo: Repository, notes: Notes | None = None) -> None:
     """Drop views after what was asked is done: what fails now the next command does."""
     with suppress(StorageError, LockTimeout, NoVersionYet):
@@ -162,19 +170,20 @@ def evict_if_possible(repo: Repository, notes: Notes | None = None) -> None:
 
 
 def evict(repo: Repository, notes: Notes | None = None) -> list[str]:
-    """Drop the views used least recently, down to what the settings keep; never that in force, none in a run or a test.
+    """Drop the views used least recently, down to what the settings keep; none in a run or a test.
 
-    Above ``views.keep`` a quarter of it may gather first: to drop several costs little more than to drop one.
+    Never that in force, nor that which ``current`` leads to. Above ``views.keep`` a quarter of it may gather first: to
+    drop several costs little more than to drop one.
     """
-    in_force, into = versions.current(repo).tag, notes or Notes()
-    rows = [row for row in into.rows(repo) if row.tag != in_force]
+    into, stay = notes or Notes(), {versions.current(repo).tag, *_linked(repo)}
+    rows = [row for row in into.rows(repo) if row.tag not in stay]
     most = repo.settings.views_keep
-    count = len({row.tag for row in rows} | into.used.keys() | {in_force})
+    count = len({row.tag for row in rows} | into.used.keys() | stay)
     if count <= most + most // SLACK and sum(row.own_bytes for row in rows) <= repo.settings.views_max_bytes:
         return []
     if leases.is_running(repo) or leases.is_testing(repo):
         return []
-    kept, total, dropped = 1, 0, []
+    kept, total, dropped = len(stay), 0, []
     for row in rows:
         if kept < most and total + row.own_bytes <= repo.settings.views_max_bytes:
             kept, total = kept + 1, total + row.own_bytes

@@ -219,3 +219,18 @@ def test_what_does_not_fit_is_left_until_gc_has_made_room(tmp_path: Path) -> Non
     home.close()
     commit(open_home(path).agent("bot"), {"a": b"there is room"}, bump="minor")
     assert fsck(path).ok
+
+
+@pytest.mark.parametrize("flags", [{"views.keep": "1"}, {"views.keep": "0"}, {"views.max_bytes": "1"}])
+def test_gc_leaves_the_view_that_current_still_leads_to(tmp_path: Path, flags: dict[str, str]) -> None:
+    """That of the version in force did not fit, and whoever reads through the link would have stopped."""
+    path = tmp_path / "home"
+    agent = make_home(path).new("bot")
+    for number in range(3):
+        commit(agent, {"a": b"%d" % number * 5000}, bump="minor")
+    full = kaivc.open(path, environ=ENVIRON, vfs=NoRoomForViews(), flags=flags).agent("bot")
+    (full.workspace / "a").write_bytes(b"new")
+    with pytest.raises(NoSpace):
+        full.commit(bump="minor")
+    full.gc()
+    assert (path / "bot/current/a").read_bytes() == b"2" * 5000
