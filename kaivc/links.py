@@ -11,7 +11,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from kaivc.errors import LinkLost, LockTimeout
+from kaivc import yamltext
+from kaivc.errors import InvalidSettings, LinkLost, LockTimeout
 from kaivc.layout import Layout
 from kaivc.ports import Sleep
 from kaivc.settings import Local, parse_local
@@ -20,6 +21,7 @@ from kaivc.vfs import Vfs
 LOCK = ".local"
 """The name of the lock of local.yaml; no agent has a name that begins so."""
 POLL = 0.01
+TOO_MANY = "let some agents have workspaces of their own, or keep them in another home"
 
 
 # ---------------------------------------------------------------- the directory
@@ -87,22 +89,20 @@ def held(vfs: Vfs, layout: Layout, sleep: Sleep, wait: float) -> Iterator[None]:
 
 
 def write(vfs: Vfs, layout: Layout, changes: Mapping[str, str | None]) -> None:
-    """Note where linked workspaces lie; None forgets one. The file is held."""
+    """Note where linked workspaces lie; None forgets one. The file is held. InvalidSettings if they are too many."""
     if not os.path.exists(layout.local) and not any(changes.values()):
         return
-    import yaml  # noqa: PLC0415 - 16 ms that only a link needs
-
     document: dict[str, object] = {}
     if os.path.exists(layout.local):
-        with open(layout.local, encoding="utf-8") as file:
-            document = yaml.safe_load(file.read()) or {}
+        with open(layout.local, "rb") as file:
+            document = yamltext.values(yamltext.load(file.read(), layout.local, InvalidSettings))
     given = document.get("workspaces")
     links = dict(given) if isinstance(given, dict) else {}
     wanted = {name: it for name, it in links.items() if name not in changes}
     wanted |= {name: _entry(path) for name, path in changes.items() if path is not None}
     if wanted != links:
         document["workspaces"] = wanted
-        vfs.replace(layout.local, yaml.safe_dump(document, sort_keys=True, allow_unicode=True).encode())
+        vfs.replace(layout.local, yamltext.dump(document, layout.local, InvalidSettings, TOO_MANY))
 
 
 def _entry(path: str) -> dict[str, object]:

@@ -18,6 +18,7 @@ from kaivc.repository import OpenHome
 SCHEMES = frozenset(["ssh", "http", "https", "git", "file", "git+ssh", "git+http", "git+https", "git+file"])
 MAX_URL = 4096
 MEND = "mend it, or remove it and add the remotes again with `kai remote add`"
+TOO_MANY = "remove remotes that are not needed with `kai remote remove`"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?!/)")
 
@@ -154,7 +155,7 @@ def _unreadable(path: str) -> InvalidSettings:
     return InvalidSettings(
         f"{path} does not list remotes",
         hint=MEND,
-        path=path,
+        file=path,
     )
 
 
@@ -211,17 +212,8 @@ def _held(home: OpenHome) -> AbstractContextManager[None]:
 
 
 def _write(home: OpenHome, remotes: Mapping[str, Known]) -> None:
-    import yaml  # noqa: PLC0415 - 16 ms that only a change needs
-
-    document = {"remotes": {name: {"url": it.url} for name, it in sorted(remotes.items())}}
-    data = yaml.safe_dump(document, sort_keys=True, allow_unicode=True).encode()
-    if len(data) > yamltext.MAX_BYTES:
-        raise InvalidSettings(
-            f"the list of remotes would have {len(data):,} bytes; {yamltext.MAX_BYTES:,} are read",
-            unchanged="the list is as it was",
-            hint="remove remotes that are not needed with `kai remote remove`",
-        )
-    home.vfs.replace(home.layout.remotes, data)
+    path, document = home.layout.remotes, {"remotes": {name: {"url": it.url} for name, it in sorted(remotes.items())}}
+    home.vfs.replace(path, yamltext.dump(document, path, InvalidSettings, TOO_MANY))
 
 
 # ---------------------------------------------------------------- logs that were seen

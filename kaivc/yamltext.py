@@ -70,6 +70,34 @@ def load(data: bytes, source: str, error: type[KaiError]) -> Node:
         raise located(error, source, bad.line, bad.problem, bad.hint) from None
 
 
+def values(node: Node) -> Any:  # noqa: ANN401 - what a text holds
+    """What a tree holds, without its lines."""
+    value = node.value
+    if isinstance(value, dict):
+        return {key: values(it) for key, it in value.items()}
+    return [values(it) for it in value] if isinstance(value, list) else value
+
+
+def dump(document: dict[str, Any], source: str, error: type[KaiError], hint: str) -> bytes:
+    """The text of a map, such as `load` reads back the same; ``error`` for one that is past a limit."""
+    import yaml  # noqa: PLC0415 - as in `_steps`
+
+    text = yaml.dump(document, Dumper=_dumper(), sort_keys=True, allow_unicode=True).encode()
+    try:
+        same = values(_tree(text)) == document
+        problem = "" if same else "it would be read as something else"
+    except Malformed as bad:
+        problem = bad.problem
+    if problem:
+        raise error(
+            f"{source} cannot hold that too: {problem}",
+            unchanged="it is as it was",
+            hint=hint,
+            file=source,
+        )
+    return text
+
+
 def located(
     error: type[KaiError],
     source: str,
@@ -237,6 +265,23 @@ def _malformed(bad: yaml.YAMLError, text: str) -> Malformed:
     about = str(getattr(bad, "context", None) or "")
     hint = _QUOTE if any(word in about + problem for word in ("alias", "anchor", "tag")) else ""
     return Malformed(problem.encode("unicode_escape").decode("ascii"), mark.line + 1, hint)
+
+
+@cache
+def _dumper() -> type[yaml.SafeDumper]:
+    """PyYAML's safe dumper, which quotes also what means something else in `plain` than in YAML 1.1, such as 1e3."""
+    import yaml  # noqa: PLC0415 - as in `_steps`
+
+    class Quoting(yaml.SafeDumper):
+        def represent_text(self, text: str) -> yaml.ScalarNode:
+            try:
+                quoted = plain(text) != text
+            except Malformed:
+                quoted = True
+            return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+    Quoting.add_representer(str, Quoting.represent_text)
+    return Quoting
 
 
 @cache

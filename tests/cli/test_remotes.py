@@ -69,6 +69,15 @@ def test_a_list_that_is_none_is_said_with_its_place(kai: Kai, home: Path, text: 
     assert "add the remotes again" in found.err or "in quotes" in found.err
 
 
+def test_a_name_that_looks_like_a_number(kai: Kai, home: Path) -> None:
+    """It was written, and the list could not be read again."""
+    assert kai("remote", "add", "1e3", "https://kai.example.org/x").code == 0
+    assert kai("remote", "list").out.startswith("1e3")
+    (home.parent / "linked").mkdir()
+    assert kai("new", "2e5", "--link", str(home.parent / "linked")).code == 0
+    assert kai("status", "2e5").code == 0
+
+
 def test_there_are_no_more_remotes_than_are_read(kai: Kai, home: Path) -> None:
     added = [kai("remote", "add", f"far{number}", "https://kai.example.org/" + "x" * 3000) for number in range(9)]
     assert [it.code for it in added[:7]] == [0] * 7

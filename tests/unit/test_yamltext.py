@@ -355,3 +355,20 @@ def test_line_zero_is_left_out():
     error = yamltext.located(InvalidManifest, "command line", 0, "no")
     assert error.what == "command line: no"
     assert error.facts == {"file": "command line"}
+
+
+@pytest.mark.parametrize(
+    "text", ["1e3", "2e5", "no", "0o7", "0x1f", "12:30", "9" * 30, "~", "1_000", ".5", "a: b", "\u00fc #"]
+)
+def test_what_is_written_is_read_back(text: str) -> None:
+    """PyYAML takes 1e3 for text, and this reader for a number: such a name was written, and never read again."""
+    document = {"names": {text: {"path": text, "inode": 12, "on": True}}}
+    assert (
+        yamltext.values(yamltext.load(yamltext.dump(document, "x", InvalidManifest, ""), "x", InvalidManifest))
+        == document
+    )
+
+
+def test_what_would_not_be_read_is_not_written() -> None:
+    with pytest.raises(InvalidManifest, match="more than 5,000 values"):
+        yamltext.dump({str(number): [1] for number in range(2000)}, "x", InvalidManifest, "fewer")
