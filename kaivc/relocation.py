@@ -80,11 +80,16 @@ def link_packs(repo: Repository, new: str) -> None:
 
 
 def finish_rename(repo: Repository, payload: bytes) -> None:
-    """Let the names on the disk follow that of the catalog; StorageFailed if something stands in the way."""
+    """Let the names on the disk follow that of the catalog; StorageFailed if something stands in the way.
+
+    What moved is synced also where it moved before: it may have been killed in between.
+    """
     old, new = journal.decode_rename(payload)
     if repo.name == new:
         _move_directory(repo, old)
+        repo.vfs.sync_dir(repo.layout.root)
         _move_packs(repo, old)
+        repo.vfs.sync_dir(repo.layout.packs)
         _note(repo, {old: None})
         _remove_scratch(repo, old)
     else:
@@ -104,7 +109,6 @@ def _move_directory(repo: Repository, old: str) -> None:
             path=target,
         )
     repo.vfs.rename(source, target)
-    repo.vfs.sync_dir(repo.layout.root)
 
 
 def _move_packs(repo: Repository, old: str) -> None:
@@ -117,7 +121,6 @@ def _move_packs(repo: Repository, old: str) -> None:
             writer.record(db)
     _link_packs(repo, source, target)
     repo.vfs.remove_tree(source)
-    repo.vfs.sync_dir(repo.layout.packs)
 
 
 def _link_packs(repo: Repository, source: str, target: str) -> None:
@@ -148,8 +151,10 @@ def finish_remove(repo: Repository, payload: bytes) -> None:
         vfs.make_dirs(os.path.dirname(aside), repo.home.dir_mode)
         vfs.sync_dir(layout.kai)  # what is moved in has no second copy
         vfs.rename(source, aside)
+    # Also where it was moved before: a removal may have been killed in between.
+    if os.path.isdir(os.path.dirname(aside)):
         vfs.sync_dir(os.path.dirname(aside))
-        vfs.sync_dir(layout.root)
+    vfs.sync_dir(layout.root)
     if os.path.isdir(aside) and not os.path.islink(aside):
         _empty(repo, os.fsencode(aside), ObjectId(payload) if payload else None)
     _note(repo, {repo.name: None})

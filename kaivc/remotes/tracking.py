@@ -7,7 +7,7 @@ it or pushed to it. Nothing else of the agent moves when they do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from kaivc import landing, making, remotelist
 from kaivc.errors import (
@@ -156,13 +156,18 @@ def note(home: OpenHome, name: str, remote: Remote, head: Head) -> None:
 
 
 @contextmanager
-def noting(what: str) -> Iterator[None]:
-    """Let an error say that ``what`` was asked is done, and that only noting it here failed."""
+def landed(what: str) -> Iterator[None]:
+    """Let an error say that ``what`` was asked is done."""
     try:
         yield
     except KaiError as error:
-        error.unchanged = f"{what}; it was only not noted here, which `kai fetch` does again"
+        error.unchanged = what
         raise
+
+
+def noting(what: str) -> AbstractContextManager[None]:
+    """Let an error say that ``what`` was asked is done, and that only noting it here failed."""
+    return landed(f"{what}; it was only not noted here, which `kai fetch` does again")
 
 
 # ---------------------------------------------------------------- fetch
@@ -208,7 +213,7 @@ def fetch(repo: Repository, name: str, remote: Remote, reason: str = "") -> Fetc
     changes = tuple(
         Change(ref, old.hex() if old else None, new.hex() if new else None) for ref, old, new in [*moves, *gone]
     )
-    with noting("what was fetched is here"):
+    with landed("what was fetched is here; whether a version of it is another one here was not looked at"):
         taken_twice = conflicts(repo, theirs)
     return Fetched(repo.name, name, changes, taken_twice, objects, head.seq)
 

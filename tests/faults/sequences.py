@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from kaivc.api import Agent
+from kaivc.vfs import Path as Name
 from kaivc.vfs import Vfs
 from tests.faults.stories import STORIES, Story, on_bot, on_home, three_versions
 
@@ -37,15 +39,53 @@ def _in_one_process(agent: Agent) -> None:
     agent.commit(bump="minor", allow_empty=True)
 
 
+class _Stopped(BaseException):
+    """The process was killed."""
+
+
+def _until_moved(act: Act, name: str) -> Act:
+    """A command whose process is killed once it has moved the agent's directory of that name."""
+
+    def stopped(path: Path, vfs: Vfs) -> None:
+        real = vfs.rename
+
+        def rename(old: Name, new: Name, old_at: int | None = None, new_at: int | None = None) -> None:
+            real(old, new, old_at, new_at)
+            if os.fsdecode(old) == f"{path}/{name}":
+                raise _Stopped
+
+        vfs.rename = rename  # type: ignore[method-assign]
+        try:
+            act(path, vfs)
+        except _Stopped:
+            return
+        finally:
+            vfs.rename = real  # type: ignore[method-assign]
+        raise AssertionError(f"{name} was not moved")
+
+    return stopped
+
+
+def _remains_removed(path: Path, acknowledged: bool) -> None:
+    assert not acknowledged or not (path / "bot").exists(), "the directory of the removed agent is back"
+
+
 _commit = on_bot(lambda agent: agent.commit(bump="minor", allow_empty=True))
 _back = on_bot(lambda agent: agent.rollback("v1.0.0"))
 _restore = on_bot(lambda agent: agent.restore())
 _act = {name: story.act for name, story in STORIES.items()}
 _nothing = _then()
+_as_cat = on_home(lambda home, _: home.agent("cat").commit(bump="minor", allow_empty=True))
 
 
-def _sequence(name: str, prepare: Callable[[Path], None] | str, first: Act, act: Act) -> Story:
-    return Story(name, STORIES[prepare].prepare if isinstance(prepare, str) else prepare, act, first=first)
+def _sequence(
+    name: str,
+    prepare: Callable[[Path], None] | str,
+    first: Act,
+    act: Act,
+    also: Callable[[Path, bool], None] | None = None,
+) -> Story:
+    return Story(name, STORIES[prepare].prepare if isinstance(prepare, str) else prepare, act, also=also, first=first)
 
 
 SEQUENCES = {
@@ -58,6 +98,8 @@ SEQUENCES = {
         _sequence("undo, redo", "undo", _act["undo"], _act["redo"]),
         _sequence("commit, rename", three_versions, _commit, _act["rename"]),
         _sequence("rename, remove", three_versions, _act["rename"], on_home(lambda home, _: home.remove("cat"))),
+        _sequence("rename killed, commit", "rename", _until_moved(_act["rename"], "bot"), _as_cat),
+        _sequence("remove killed, gc", "remove", _until_moved(_act["remove"], "bot"), _act["gc"], _remains_removed),
         _sequence("gc, commit", "gc", _act["gc"], _commit),
         _sequence("commit, gc", "gc", _commit, _act["gc"]),
         _sequence("init, new", "init", _act["init"], _act["new"]),
