@@ -77,10 +77,10 @@ def fsck(home: OpenHome, agent: str | None = None, *, repair: bool = False, dry_
     found is no error: NoSuchAgent, LockTimeout, AgentBusy, ReadOnlyHome and what a disk says are.
     """
     with mapped("checking", home.layout.root):
-        found = _look(home, agent)
         if not repair:
-            return found
+            return _look(home, agent)
         if dry_run:
+            found = _look(home, agent)
             return replace(found, plan=_plan(home, found)[0])
         home.require_writable()
         with repairing.all_locked(home, _names(home)):

@@ -553,7 +553,8 @@ def _translated(error: sqlite3.Error) -> KaiError:
             hint="free some space, then run the command again",
         )
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or any(
-        sign in str(error) for sign in ("no such table", "no such column", "Could not decode")
+        sign in str(error)
+        for sign in ("no such table", "no such column", "Could not decode", "unsupported file format")
     ):
         return ChecksumMismatch(
             f"the catalog is damaged: {error}",

@@ -104,11 +104,13 @@ def _is_lost(catalog: Catalog, agent: int, name: str) -> bool:
 
     Others may write meanwhile, so each side is asked twice.
     """
-    return (
-        _should_be(catalog, agent, name)
-        and catalog.row(_REF, (agent, name)) is None
-        and _should_be(catalog, agent, name)
-    )
+    return _should_be(catalog, agent, name) and not _is_there(catalog, agent, name) and _should_be(catalog, agent, name)
+
+
+def _is_there(catalog: Catalog, agent: int, name: str) -> bool:
+    """Whether a ref has a row; where the order of the rows is damaged, another may be given for it."""
+    row = catalog.row(_REF, (agent, name))
+    return row is not None and row[0] == name
 
 
 def _should_be(catalog: Catalog, agent: int, name: str) -> bool:
@@ -124,21 +126,26 @@ def _moved(catalog: Catalog, agent: int, prefix: str) -> set[RefName]:
     return {RefName(name) for (name,) in catalog.rows(sql, (agent, prefix, prefix + LAST))}
 
 
-def _lost(catalog: Catalog, agent: int, moved: set[RefName], found: Collection[RefName]) -> list[RefName]:
-    """The refs that should be there beside those that were found."""
-    return [name for name in sorted(moved.difference(found)) if _is_lost(catalog, agent, name)]
+def _missed(catalog: Catalog, agent: int, moved: set[RefName], found: Collection[RefName]) -> list[RefName]:
+    """The refs that should be there beside those that were found.
+
+    Among rows out of order some are found by their name only; others have come since.
+    """
+    return [name for name in sorted(moved.difference(found)) if _should_be(catalog, agent, name)]
 
 
 def refs(catalog: Catalog, agent: int, prefix: str) -> dict[RefName, ObjectId]:
-    """All refs whose name begins with ``prefix``, by name; ChecksumMismatch if the reflog knows of one more."""
+    """All refs whose name begins with ``prefix``, by name; ChecksumMismatch if one is damaged, or hidden."""
     rows = catalog.rows(
         "SELECT name, oid, checksum FROM refs WHERE agent = ? AND name >= ? AND name < ? ORDER BY name",
         (agent, prefix, prefix + LAST),
     )
     found = {RefName(row[0]): ObjectId(checked(row, f"ref {row[0]}", (str, bytes))[1]) for row in rows}
-    for name in _lost(catalog, agent, _moved(catalog, agent, prefix), found):
-        raise damaged(f"ref {name}")
-    return found
+    for name in _missed(catalog, agent, _moved(catalog, agent, prefix), found):
+        oid = ref(catalog, agent, name)
+        if oid is not None:
+            found[name] = oid
+    return dict(sorted(found.items()))
 
 
 def ref_names(catalog: Catalog, agent: int, prefix: str) -> list[RefName]:
@@ -152,8 +159,9 @@ def ref_names(catalog: Catalog, agent: int, prefix: str) -> list[RefName]:
     )
     found = [RefName(name) for (name,) in rows]
     moved = _moved(catalog, agent, prefix)
-    lost = _lost(catalog, agent, moved, found)
-    return sorted([*lost, *(name for name in found if name in moved or not lost)])
+    missed = _missed(catalog, agent, moved, found)
+    missed = [name for name in missed if _is_there(catalog, agent, name) or _is_lost(catalog, agent, name)]
+    return sorted([*missed, *(name for name in found if name in moved or not missed)])
 
 
 def put_ref(db: sqlite3.Connection, agent: int, name: str, oid: bytes | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 from contextlib import suppress
@@ -62,6 +63,38 @@ def test_a_tag_that_is_hidden_is_a_damaged_version(home: Path) -> None:
     assert [it.version for it in found.damaged] == ["1.0.1"]
     with pytest.raises(ChecksumMismatch, match=r"v1\.0\.1"):
         agent.show("v1.0.9")  # the nearest names cannot be told
+
+
+@pytest.mark.parametrize("more", [1, 2, 3])
+def test_a_tag_whose_row_is_out_of_order_hides_no_version(home: Path, more: int) -> None:
+    """It leads SQLite astray: some tags it finds by their names only, for others it gives this row."""
+    for _ in range(more):
+        open_home(home).agent("bot").commit(bump="patch", allow_empty=True)
+    with sqlite3.connect(home / CATALOG) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'refs'").fetchone()
+    db.close()
+    whole = (home / CATALOG).read_bytes()
+    tags = [f"1.0.{number}" for number in range(more + 2)]
+    for tag, bit in itertools.product(tags, range(8)):
+        data = bytearray(whole)
+        data[data.index(f"refs/tags/bot/v{tag}".encode(), (page - 1) * 4096, page * 4096) + 5] ^= 1 << bit
+        (home / CATALOG).write_bytes(data)
+        agent = open_home(home).agent("bot")
+        with suppress(ChecksumMismatch):  # what is in force cannot be told
+            found = agent.versions()
+            told = [*(str(it.version) for it in found.versions), *(it.version for it in found.damaged)]
+            assert sorted(told) == tags, (tag, bit)
+        with pytest.raises(ChecksumMismatch):
+            agent.repository.refs("refs/")  # a gc would keep no more than these
+
+
+def test_a_catalog_of_a_format_that_no_kaivc_wrote_is_damaged(home: Path) -> None:
+    data = bytearray((home / CATALOG).read_bytes())
+    data[47] ^= 64
+    (home / CATALOG).write_bytes(data)
+    with pytest.raises(ChecksumMismatch, match="unsupported file format"):
+        open_home(home).agents()
 
 
 def test_a_version_that_never_was_is_no_damage(home: Path) -> None:

@@ -47,6 +47,7 @@ EXTRA = 256 << 20
 """Bytes of memory that reads of a damaged home may take beyond those of whole ones."""
 PAGE = 4096
 WAL_HEAD, FRAME_HEAD = 32, 24
+UNTYPED = {"E901", "E999"}
 CONTENT = (RecordKind.BLOB, RecordKind.CHUNK, RecordKind.CHUNK_LIST, RecordKind.BLOCK)
 """What a view has a copy of."""
 
@@ -331,6 +332,7 @@ class Patient:
                 home = self.open(read_only=chance.random() < 0.1)
             except KaiError as error:
                 tally.codes[error.code] += 1
+                self._typed(case, "open", error.code, error.what, tally)
                 verdicts["open"] = MISSING if error.code in ABSENT else SAID
                 return verdicts
             for it in dict.fromkeys(asked):
@@ -338,8 +340,7 @@ class Patient:
                 verdicts[it.name] = verdict = judge(it.name, answer, self.truths[it.name])
                 if isinstance(answer, Failed):
                     tally.codes[answer.code] += 1
-                    if answer.code in ("E901", "E999"):
-                        tally.failures.append(f"{case}: {it.name} raises {answer.code}: {answer.what}")
+                    self._typed(case, it.name, answer.code, answer.what, tally)
                 if verdict == WRONG:
                     tally.failures.append(f"{case}: {it.name} is wrong: {_differing(answer, self.truths[it.name][0])}")
         except Exception:
@@ -350,10 +351,16 @@ class Patient:
                     home.close()
                 except KaiError as error:
                     tally.codes[error.code] += 1
+                    self._typed(case, "closing", error.code, error.what, tally)
                 except Exception:
                     tally.failures.append(f"{case}: closing: {traceback.format_exc(limit=-4)}")
             tally.answers.update(verdicts.values())
         return verdicts
+
+    def _typed(self, case: Case, what: str, code: str, said: str, tally: Tally) -> None:
+        """That the disk failed, or that kaivc is at fault, is no answer to damage."""
+        if code in UNTYPED:
+            tally.failures.append(f"{case}: {what} raises {code}: {said}")
 
     def _look(self, case: Case, region: Region, verdicts: dict[str, str], tally: Tally) -> None:
         """What fsck says of it: never that all is well when a read was hit, and of an object whose it is."""
@@ -362,6 +369,7 @@ class Patient:
             found = fsck(self.path)
         except KaiError as error:
             tally.codes[f"fsck {error.code}"] += 1
+            self._typed(case, "fsck", error.code, error.what, tally)
             return
         except Exception:
             tally.failures.append(f"{case}: fsck: {traceback.format_exc(limit=-4)}")

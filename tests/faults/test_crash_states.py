@@ -18,7 +18,7 @@ from tests.faults.stories import STORIES, Story
 OUTSIDE = {"new-link"}
 """Commands whose files lie beside the home, where nothing is recorded."""
 MORE = 600
-"""Random choices after each step, in the full run; half as many in a tenth, for drawing them takes its time, too."""
+"""Random choices after each step, in the full run; a third as many in a tenth, for drawing them takes its time, too."""
 SHORT = 12
 """Steps of a command that is cut everywhere on each run: a tenth of its states would be next to nothing."""
 MORE_OF_TWO = 16
@@ -34,7 +34,7 @@ def test_every_state_is_whole(
     recorded = record(story, memory)
     steps = len(recorded.log) - recorded.start
     some = 1.0 if steps <= SHORT else share
-    more = more if share == 1 else more // 2
+    more = more if share == 1 else more // 3
     result = cut_everywhere(recorded, memory, random.Random(seed), share=some, more=more)
     figure(f"{result.states} states of {steps} steps, {dict(result.outcomes)}", crash_states=result.states)
     assert not result.corrupt, "\n".join(map(str, result.corrupt))
