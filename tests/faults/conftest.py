@@ -64,7 +64,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
                     lines.append(f"{report.nodeid.rpartition('::')[2]}: {value}")
                 elif key == "count":
                     sums[value[0]] += value[1]
-    if lines:
+    if lines or sums:
         terminalreporter.section(f"figures (KAI_FAULTS_SEED={SEED})")
         for line in sorted(lines):
             terminalreporter.line(line)
