@@ -119,12 +119,12 @@ def _sweep(repo: Repository) -> None:
 
 
 @contextmanager
-def landed(what: str) -> Iterator[None]:
-    """Let an error say that ``what`` was asked is done: the transaction of this command is through."""
+def landed(what: str, rest: str = "the next command that writes does what is left") -> Iterator[None]:
+    """Let an error say that ``what`` was asked is done, and what of the ``rest``: the transaction is through."""
     try:
         yield
     except KaiError as error:
-        error.unchanged = f"{what}; the next command that writes does what is left"
+        error.unchanged = f"{what}; {rest}"
         raise
 
 

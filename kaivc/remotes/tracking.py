@@ -6,13 +6,12 @@ it or pushed to it. Nothing else of the agent moves when they do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
-from kaivc import landing, making, remotelist
+from kaivc import intents, landing, making, remotelist
 from kaivc.errors import (
     ForkedLog,
-    KaiError,
     LostRace,
     NoSuchAgent,
     NoVersionYet,
@@ -155,19 +154,9 @@ def note(home: OpenHome, name: str, remote: Remote, head: Head) -> None:
             remotelist.note_seen(home, name, head.agent, Seen(remote.home, head.seq, head.digest or GENESIS))
 
 
-@contextmanager
-def landed(what: str) -> Iterator[None]:
-    """Let an error say that ``what`` was asked is done."""
-    try:
-        yield
-    except KaiError as error:
-        error.unchanged = what
-        raise
-
-
 def noting(what: str) -> AbstractContextManager[None]:
     """Let an error say that ``what`` was asked is done, and that only noting it here failed."""
-    return landed(f"{what}; it was only not noted here, which `kai fetch` does again")
+    return intents.landed(what, "it was only not noted here, which `kai fetch` does again")
 
 
 # ---------------------------------------------------------------- fetch
@@ -213,7 +202,7 @@ def fetch(repo: Repository, name: str, remote: Remote, reason: str = "") -> Fetc
     changes = tuple(
         Change(ref, old.hex() if old else None, new.hex() if new else None) for ref, old, new in [*moves, *gone]
     )
-    with landed("what was fetched is here; whether a version of it is another one here was not looked at"):
+    with intents.landed("what was fetched is here", "whether a version of it is another one here was not looked at"):
         taken_twice = conflicts(repo, theirs)
     return Fetched(repo.name, name, changes, taken_twice, objects, head.seq)
 
